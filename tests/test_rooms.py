@@ -37,7 +37,7 @@ ORDER = {
         "monitor",
     ),
     "client": (
-        "deidentify gradients state",
+        "deidentify gradients links state",
         "algorithms",
         "training",
         "data",

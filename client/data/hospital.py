@@ -27,6 +27,7 @@ from wardround.client.training.distributed import TrainingProcesses
 from wardround.client.training.teaching import beside, check_taught, lessons
 from wardround.common.errors import DataError, ModelRefused
 from wardround.common.figures.sums import Sums
+from wardround.common.joint.links import Links
 from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.procedures.finished import check_held_out, check_one_model
 from wardround.common.procedures.procedure import FinishedModel
@@ -134,6 +135,7 @@ class Place:
     source : which of the hospital's data these are; '' where it has one only
     finished : opens its own copy of the finished model that the study names; raises
         ModelRefused
+    links : those that it keeps of linkages; None where it keeps none
     """
 
     simulated: bool = False
@@ -149,7 +151,7 @@ class Place:
     source: str = ""
     finished: Callable[[], FinishedModel] = _no_model
     study: str = ""
-    links: Any = None
+    links: Links | None = None
 
 
 class Hospital:

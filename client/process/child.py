@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from wardround.client.data.witness import Anchor
+from wardround.client.links.store import EVENT as LINK
 from wardround.client.process.child_work import work
 from wardround.client.process.pipe import Head, Pipe, read_error, told_error
 from wardround.client.process.place import Surroundings
@@ -35,7 +36,7 @@ from wardround.common.text import one_line
 log = logging.getLogger("wardround.client")
 DIED = "the process that computes this study ended; it is started again at the next request"
 _DATA = "data"
-"""The only event that a child may write: which rows were read."""
+"""The only event that a child may write beside those of links: which rows were read."""
 
 
 class Children:
@@ -255,8 +256,8 @@ class ChildPlace:
     def _do(self, head: Head) -> Any:
         witness = self._around.witness
         match head["call"]:
-            case "append" if head["event"] == _DATA:
-                self._around.audit.append(_DATA, **head["fields"])
+            case "append" if head["event"] in (_DATA, LINK):
+                self._around.audit.append(str(head["event"]), **head["fields"])
             case "kit":
                 return witness.kit
             case "newest":

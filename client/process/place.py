@@ -63,7 +63,7 @@ class Place(Protocol):
 class Surroundings:
     """What a place has of its hospital's process.
 
-    audit : takes lines on the data that were read
+    audit : takes lines on the data that were read, and on links
     witness : who knows how far the hospital's ledger had come
     outward : what may leave of an error's or a warning's text
     on_failure : is told purpose and reason of a failure that the server doesn't see
@@ -90,7 +90,13 @@ class OwnPlace:
         model = (terms.kit.folder if terms.study is None else folder) / FOLDER
         self._data = KeptData(folder)
         self.work = Workplace(
-            terms, self._data, model, around.witness, around.outward, around.on_failure
+            terms,
+            self._data,
+            model,
+            around.witness,
+            around.outward,
+            around.on_failure,
+            around.audit,
         )
         self._watch = DataWatch(
             lambda: self._data.path, lambda: self.work.hospital, around.audit, folder / DATA

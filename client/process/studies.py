@@ -14,6 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from wardround.client.links.forget import note_forgotten
+from wardround.client.links.kept import FOLDER as LINKS
 from wardround.client.process.child import ChildPlace, Children, Setup
 from wardround.client.process.endings import OF_RESULTS, Endings
 from wardround.client.process.place import OwnPlace, Place, Surroundings
@@ -155,6 +157,13 @@ class Studies:
                     self.end(study, self.over("expired", str(why)))
                 elif work.has_news():  # else the server would ask in some minutes
                     self._house.mailbox.put_control(Again(study=study))
+        try:
+            note_forgotten(self._house.kit().state / LINKS, self._house.audit)
+        except AuditError:
+            raise
+        except WardroundError as error:
+            if self._said.is_new(LINKS, str(error)):
+                log.warning("%s", error)
 
     def over(self, state: str, reason: str) -> Over:
         """The mark of a study that is over since now."""

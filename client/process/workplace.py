@@ -9,6 +9,7 @@ long the process lives.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from wardround.client.app import create_client_app
 from wardround.client.data.held_out import key_digest
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
+from wardround.client.data.watch import Lines
 from wardround.client.data.witness import Witness
+from wardround.client.links.kept import FOLDER, Record
+from wardround.client.links.store import LinkStore, Most
 from wardround.client.site.finished import named_model
 from wardround.client.site.held_out import held_out_key
 from wardround.client.site.hold_back import check_held_back
+from wardround.client.site.joint_rules import identifiers_of
 from wardround.client.site.ledger import ledger_of
 from wardround.client.site.opted_out import OptedOut, opt_out_path, patients_key
 from wardround.client.site.terms import Terms
@@ -29,7 +34,9 @@ from wardround.client.training.distributed import TrainingProcesses
 from wardround.client.training.settings import check_training
 from wardround.common.config.task import make_task
 from wardround.common.errors import PolicyRefused
+from wardround.common.settings import LinkageOptions
 from wardround.common.tasks.base import Task
+from wardround.common.trust.pki import now_utc
 
 
 class Workplace:
@@ -42,6 +49,7 @@ class Workplace:
     witness : who knows how far the hospital's ledger had come
     outward : what may leave of an error's or a warning's text
     on_failure : as ``Place`` has it
+    audit : takes lines on links
 
     Raises WardroundError, also for a mistake in the data, which are read at once.
     """
@@ -54,8 +62,9 @@ class Workplace:
         witness: Witness,
         outward: Callable[[str], str],
         on_failure: Callable[[str, str], None],
+        audit: Lines,
     ) -> None:
-        self._data = data
+        self._data, self._audit = data, audit
         self._model_folder, self._witness = model_folder, witness
         self._outward, self._on_failure = outward, on_failure
         self._terms: Terms | None = None
@@ -115,6 +124,7 @@ class Workplace:
                 source=terms.data.words if terms.study else "",
                 finished=lambda: named_model(terms),
                 study=terms.study.name if terms.study else kit.description.federation,
+                links=self._links(terms, lambda: hospital.plan.run),
             ),
         )
         hospital.parts()
@@ -122,6 +132,25 @@ class Workplace:
             raise PolicyRefused(f"{edited} was edited while it was read; it is read again")
         self.hospital, self._terms = hospital, terms
         self.app = create_client_app(lambda context: hospital, outward=self._outward)
+
+    def _links(self, terms: Terms, run: Callable[[], str]) -> LinkStore:
+        """The hospital's links, as the study of these terms sees them."""
+        study, site = terms.study, terms.site
+        options = terms.config.procedure.settings
+        about = Record(
+            name=study.name if study is not None else terms.kit.description.federation,
+            study=study.id if study is not None else "",
+            asked_by=study.researcher if study is not None else "",
+            parties=sorted(terms.roster),
+            used_by=options.used_by if isinstance(options, LinkageOptions) else [],
+            identifiers=identifiers_of(terms.config),
+        )
+        return LinkStore(
+            terms.kit.state / FOLDER,
+            lambda: replace(about, run=run(), made=now_utc().isoformat(timespec="seconds")),
+            Most(site.max_linkages, site.max_linked_ids),
+            self._audit,
+        )
 
     def _without(self, task: Task[Any], raw: Any) -> Any:
         self._reads += 1

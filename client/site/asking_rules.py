@@ -19,7 +19,9 @@ class AskingRules(MachineRules):
         ["train"],
         description=(
             'what may be asked: `"train"` a model; `"describe"` the data, `"statistics"` of them, '
-            '`"trees"`; `"evaluate"`, `"calibrate"` or `"monitor"` a finished model'
+            '`"trees"`; `"evaluate"`, `"calibrate"` or `"monitor"` a finished model; to find the '
+            'same persons in several places (`"linkage"`), and compute with what each has of them '
+            '(`"vertical"`)'
         ),
     )
     smallest_cell: int = Field(
@@ -46,5 +48,43 @@ class AskingRules(MachineRules):
             "most questions of its rows that this hospital answers in all runs together: each of "
             "the `statistics`' analyses is one, and so is any other procedure but training, asked "
             "again too. The count lies in `state/questions.json`"
+        ),
+    )
+    linkage_columns: Patterns = Field(
+        ["*"],
+        description=(
+            "which columns [persons may be linked by](linkage.md), by the names that a study has "
+            "for them"
+        ),
+    )
+    vertical_columns: Patterns = Field(
+        ["*"],
+        description=(
+            "which columns may be computed with beside [other parties' columns](vertical.md) of "
+            "the same persons, an outcome too"
+        ),
+    )
+    smallest_link: int = Field(
+        20,
+        ge=3,
+        le=1_000_000_000,
+        description="fewest persons that a linkage may link; one that would link fewer is refused",
+    )
+    max_linkages: int = Field(
+        10,
+        ge=0,
+        le=1_000_000_000,
+        description=(
+            "most linkages with each other party, in all runs together, whoever else took part; "
+            "asked again too. The count lies in `state/links/helped.json`"
+        ),
+    )
+    max_linked_ids: int = Field(
+        5_000_000,
+        ge=0,
+        le=1_000_000_000_000,
+        description=(
+            "most identifiers that each other party may have looked up with this hospital's help, "
+            "in all runs together: [guesses](linkage.md#guesses) are counted"
         ),
     )

@@ -21,6 +21,7 @@ from wardround.client.privacy.ledger import Ledger
 from wardround.client.site.approval import Approvals
 from wardround.client.site.failures import Failures
 from wardround.client.site.gate import Gate
+from wardround.client.site.joint_rules import check_helped
 from wardround.client.site.kit import Kit
 from wardround.client.site.ledger import ledger_of
 from wardround.client.site.policy import SitePolicy
@@ -204,13 +205,17 @@ class LastWord:
         if not chooses or site.approval != "ask" or self._approvals.is_approved(manifest):
             return
         own = terms.kit.description
-        check_rules(site, manifest, own, config, _MANY_UNITS, self._study, taken=True)
+        name = terms.kit.name
+        check_rules(site, manifest, own, config, _MANY_UNITS, self._study, True, name)
         self._approvals.request(manifest)
 
     def _check(self, manifest: Manifest) -> None:
         site, kit, config = self.terms.site, self.terms.kit, self.terms.config
         taken = self.terms.data.is_taken
-        check_rules(site, manifest, kit.description, config, self._units(), self._study, taken)
+        own, units = kit.description, self._units()
+        check_rules(site, manifest, own, config, units, self._study, taken, kit.name)
+        others = set(manifest.roster) - {kit.name}
+        check_helped(site, config, self._kit.state, manifest.run, others)
         self._questions.check(site, manifest.run, asked_of(config))
         self._approvals.request(manifest, ask=site.approval == "ask")
 

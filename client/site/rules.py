@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 
 from wardround.client.privacy.entries import Entry, Spent
 from wardround.client.site.hold_back import check_held_back
+from wardround.client.site.joint_rules import check_joint
 from wardround.client.site.plan_checks import check_plan
 from wardround.client.site.policy import SitePolicy
 from wardround.client.site.privacy_limits import check_privacy
@@ -37,6 +38,7 @@ def check_rules(
     units: int | None = None,
     study: Study | None = None,
     taken: bool = False,
+    here: str = "",
 ) -> None:
     """Raise PolicyRefused, naming key and both values, unless the rules allow the plan.
 
@@ -48,6 +50,7 @@ def check_rules(
         configured; None: as many as would cost most
     study : of a network, that the plan is of
     taken : it is computed on a snapshot, which has the allowed columns only
+    here : this hospital's name: of a joint procedure, which party it is
     """
     if study is not None:
         _allowed(site, "researchers", "researcher", study.researcher)
@@ -57,6 +60,7 @@ def check_rules(
     _allowed(site, "procedures", "procedure", manifest.procedure)
     if config.procedure.trains:
         _allowed(site, "model_families", "model family", manifest.model_family)
+    check_joint(site, config, here)
     _check_cells(site, config)
     if manifest.rounds > site.max_rounds:
         raise site.refused(

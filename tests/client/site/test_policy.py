@@ -188,6 +188,8 @@ def test_every_key_is_tested_here() -> None:
     elsewhere |= {"columns", "codes", "max_memory_gb", "max_disk_gb", "max_hours"}  # hold back
     elsewhere |= {"modalities", "opt_out"}
     elsewhere |= {"min_persons", "max_questions"}  # steps, questions
+    elsewhere |= {"linkage_columns", "vertical_columns", "smallest_link"}  # joint rules
+    elsewhere |= {"max_linkages", "max_linked_ids"}
     elsewhere |= {"min_evaluation_rows", "min_training_rows"}
     elsewhere |= {"researchers", "studies_at_once", "data", "studies"}
     assert set(KEY_CASES) | elsewhere == set(SitePolicy.model_fields)
