@@ -39,6 +39,12 @@ COMMANDS = (
         "wardround.client.process.data_cli",
     ),
     Command(
+        "link",
+        HOSPITAL,
+        "The links that a hospital keeps: `wardround link list KIT`.",
+        "wardround.client.process.link_cli",
+    ),
+    Command(
         "serve",
         HOSPITAL,
         "Answer requests by a finished model: JSON, FHIR RiskAssessment, CDS Hooks, conversations.",
