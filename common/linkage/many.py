@@ -76,6 +76,8 @@ class _Team:
             self.wrong = error
         except (OSError, ValueError):  # it ended, or `end` came while it was at work
             self.wrong = self.wrong or WardroundError(_ENDED, mend=_MEND)
+        except Exception as error:  # no piece is missed in silence
+            self.wrong = error
 
     def end(self) -> None:
         """No process is left."""

@@ -30,8 +30,7 @@ class Ring:
     options: dict[str, Any]
     restarts: frozenset[int] = frozenset()
     session: bytes = SESSION
-    seed: int = 0
-    workers: int = 1
+    links: Mapping[str, Any] = field(default_factory=dict)
     seen: dict[str, list[tuple[int, str, bytes]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -39,16 +38,19 @@ class Ring:
         self.procedure = Linkage(self.names, LinkageOptions(**self.options))
         self.here = (*self.names, *([COORDINATOR] if self.procedure.has_coordinator else []))
 
+    def secret(self, name: str) -> bytes:
+        """A party's own."""
+        return name.encode().ljust(32, b"!")
+
     def party(self, name: str, state: State | None) -> Party:
         """One of them, new or with its state."""
-        secret = bytes([self.names.index(name) + 1 if name in self.names else 99, self.seed])
         me = Me(
             name=name,
             parties=self.names,
-            secret=secret.ljust(32, b"!"),
+            secret=self.secret(name),
             session=self.session,
             rows=SimpleNamespace(keys=self.rows.get(name)),
-            workers=self.workers,
+            links=self.links.get(name),
             state=state,
         )
         make = self.procedure.coordinator if name == COORDINATOR else self.procedure.party
