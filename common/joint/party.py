@@ -11,6 +11,7 @@ letters and secret it makes the same bytes, so that one that was killed goes on 
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,8 +36,8 @@ class Turn:
 
     letters : to parties, by name; to oneself nothing
     over : it needs no more letters, and writes none any more
-    told : with ``over``: texts that are published to all who take part, by file name. Every party
-        that tells one tells the same
+    told : with ``over``: texts that are published to all who take part, by file name; each one
+        printable line, such as JSON. Every party that tells one tells the same
     kept : with ``over``, at a hospital: arrays for its own use that never leave (``Me.links``)
     """
 
@@ -145,9 +146,19 @@ class JointProcedure(ABC):
         """A hospital's half. Raises DataError by place, JointRefused."""
 
     def published(self, told: Mapping[str, str]) -> Mapping[str, str]:
-        """At the server, of what was told: the texts of all files that are published, by name."""
-        return told
+        """At the server, of what was told: the texts of all files that are published, by name.
+        JSON is indented; a text that is none stays as it is."""
+        return {
+            name: _indented(text) if name.endswith(".json") else text for name, text in told.items()
+        }
 
     def coordinator(self, me: Me) -> Party:
         """The server's half, where it has one."""
         raise NotImplementedError
+
+
+def _indented(text: str) -> str:
+    try:
+        return json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n"
+    except (ValueError, RecursionError):
+        return text

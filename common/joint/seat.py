@@ -155,7 +155,10 @@ class Seat:
             raise JointRefused("a party that is over writes letters")
         self._check_sizes(turn.letters)
         most = self._procedure.told
-        if not all(len(text) <= most.get(name, -1) for name, text in turn.told.items()):
+        if not all(
+            len(text) <= most.get(name, -1) and text.isprintable()
+            for name, text in turn.told.items()
+        ):
             raise JointRefused("what a party tells is not what the plan has")
 
     def _keep(

@@ -97,4 +97,4 @@ class Linkage(JointProcedure):
             "padded_rows": dict(lengths),
             "order": order.hex(),
         }
-        return {TOLD: json.dumps(text, indent=2, sort_keys=True) + "\n"}
+        return {TOLD: json.dumps(text, sort_keys=True)}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, MetricRecord
 
 from wardround.common.decided import keys, position
 from wardround.common.errors import ReplyRefused
@@ -71,7 +71,7 @@ LETTERS = SentValues(
     ),
 )
 PUBLIC_KEY = Value(RECORD, "key", data())
-OVER = Value(RECORD, "over", whole(0, 1))
+OVER = Value(m.METRICS, "over", whole(0, 1))
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,9 @@ class LettersReply:
     told: Mapping[str, str] = field(default_factory=dict)
 
     def to_records(self) -> Content:
-        said = values((PUBLIC_KEY, self.key), (OVER, int(self.over)))
-        content = Content({RECORD: ConfigRecord(said)})
+        content = Content({m.METRICS: MetricRecord(values((OVER, int(self.over))))})
+        if self.key is not None:
+            content[RECORD] = ConfigRecord(values((PUBLIC_KEY, self.key)))
         if self.letters:
             content[OUT] = ConfigRecord(dict(self.letters))
         if self.told:
@@ -132,9 +133,9 @@ class LettersReply:
     def from_records(cls, content: Content) -> LettersReply:
         """Raises ReplyRefused."""
         came = Came(content, REPLY)
-        if unknown := sorted(set(content) - {RECORD, OUT, TOLD}):
+        if unknown := sorted(set(content) - {m.METRICS, RECORD, OUT, TOLD}):
             raise REPLY.lacks(unknown[0][:100])
-        key = came.find(PUBLIC_KEY)
+        key = came.find(PUBLIC_KEY) if RECORD in content else None
         if key is not None and len(key) != SIGNED_KEY_BYTES:
             raise ReplyRefused("its key of the run is of an impossible size")
         letters = _values(came, OUT, data())

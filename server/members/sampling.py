@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from wardround.common.config.load import Config
+from wardround.common.joint.known import make_joint
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.rng import numpy_generator
 from wardround.server.members.lazy import VirtualMembers
@@ -29,7 +30,9 @@ def draw_cohort(
 
 def fewest_hospitals(config: Config) -> int:
     """The fewest hospitals that a round can be made of, by ``min_clients`` and, where masks are on,
-    ``min_cohort``; where rounds are buffered, by ``buffer``."""
+    ``min_cohort``; where rounds are buffered, by ``buffer``. Of a joint procedure all parties."""
+    if config.procedure.joint:
+        return len(make_joint(config).parties)
     secure, federation = config.secure_aggregation, config.federation
     masked = secure.min_cohort if secure.enabled else 1
     return max(federation.min_clients, masked, federation.buffer or 1)
