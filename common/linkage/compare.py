@@ -1,7 +1,8 @@
 """Who compares: lists under the secrets of all parties, and places to each.
 
-It learns the padded length of each list, and how many persons any group of parties have in common,
-not only all; and no person, since each token is under every party's secret. It says «too few», or
+It is shown 12 bytes of each token. It learns the padded length of each list, and how many persons
+any group of parties have in common, not only all; and no person, since each token is under every
+party's secret. It says «too few», or
 how many are linked.
 """
 
@@ -16,36 +17,34 @@ from wardround.common.errors import JointRefused
 from wardround.common.joint.party import Me, Party, State, Turn
 from wardround.common.linkage import places
 from wardround.common.linkage.plan import LENGTH_BYTES, Plan, check_senders
-from wardround.common.linkage.points import TOKEN_BYTES
-from wardround.common.linkage.tokens import ascending, common, tokens_of
+from wardround.common.linkage.tokens import TAG_BYTES, ascending, common, tokens_of
 from wardround.common.trust.identity import digest
 
 
 def compared(
     plan: Plan, session: bytes, lists: Mapping[str, bytes], lengths: Mapping[str, int]
 ) -> dict[str, bytes]:
-    """Letters to all parties: 32 bytes that stand for the order, and places in the list that the
-    party sent last.
+    """Letters to all parties: what stands for the order, and marks in the list that the party sent
+    last.
 
-    lists : by who sent them
+    lists : tags, by who sent them
     lengths : by owner
 
     Raises JointRefused: a list that isn't one, or too few persons.
     """
     tokens = []
     for name in plan.parties:
-        if len(lists[name]) != TOKEN_BYTES * lengths[plan.after(name)]:
+        if len(lists[name]) != TAG_BYTES * lengths[plan.after(name)]:
             raise JointRefused("a list lost tokens on its way, or gained some")
-        tokens.append(tokens_of(lists[name]))
+        tokens.append(tokens_of(lists[name], TAG_BYTES))
         if not ascending(tokens[-1]):
             raise JointRefused("a list is not sorted, or has a token twice")
     found, where = common(tokens)
     if len(found) < plan.smallest:
         raise JointRefused(places.TOO_FEW)
     order = digest("linkage order", session, found.tobytes())
-    shortest = min(lengths.values())
     return {
-        name: order + places.written(one, plan, shortest)
+        name: places.marked(order, one, lengths[plan.after(name)])
         for name, one in zip(plan.parties, where, strict=True)
     }
 

@@ -11,10 +11,11 @@ stand in a ring; ``plan.py`` has the steps.
 2. Whoever is sent a list multiplies each token by its own secret, sorts the list again, remembers
    which token came from which place, and sends it on. After k - 1 such steps the list is under all
    k secrets, which commute: equal rows are equal tokens, whoever's list they stand in.
-3. Lists under all secrets go to whoever compares (the coordinator, or a party): it finds the tokens
-   that stand in all lists, ends the run if they are fewer than ``smallest``, and else tells each
-   party their places in the list that this one sent last. The order of these tokens is the agreed
-   order of the linked persons: it follows from all secrets, and from nothing that anyone knows.
+3. Of lists under all secrets the first 12 bytes of each token go to whoever compares (the
+   coordinator, or a party): it finds what stands in all lists, ends the run if that is fewer than
+   ``smallest``, and else tells each party which tokens they are in the list that this one sent
+   last. The order of these tokens is the agreed order of the linked persons: it follows from all
+   secrets, and from nothing that anyone knows.
 4. Each list's places go back round the ring. Each party says which places of the list as it came
    they are; at last the owner has places in its own list, and knows which rows stand there.
 
@@ -87,14 +88,13 @@ from wardround.common.linkage.compare import compared, read_length
 from wardround.common.linkage.many import spread
 from wardround.common.linkage.plan import (
     LENGTH_BYTES,
-    ORDER_BYTES,
     Plan,
     check_senders,
     everybody,
 )
 from wardround.common.linkage.points import TOKEN_BYTES, NotOnCurve, scalar_of
 from wardround.common.linkage.rows import NO_ROW, Rows
-from wardround.common.linkage.tokens import Places, ascending, sorted_by_token, tokens_of
+from wardround.common.linkage.tokens import Places, ascending, sorted_by_token, tags_of, tokens_of
 from wardround.common.linkage.work import HIDE, RAISE
 from wardround.common.secagg.keys import derive
 
@@ -188,9 +188,10 @@ class LinkingParty(Party):
         self._state[f"{_HOP}{number}"] = where.astype(np.uint32)
         if number < plan.count - 1:
             return Turn({plan.after(name): tokens})
+        tags = tags_of(tokens)
         if plan.compare != name:
-            return Turn({plan.compare: tokens})
-        self._state[_FULL] = np.frombuffer(tokens, np.uint8)
+            return Turn({plan.compare: tags})
+        self._state[_FULL] = np.frombuffer(tags, np.uint8)
         return Turn()
 
     def _compare(self, letters: Mapping[str, bytes]) -> Turn:
@@ -209,15 +210,14 @@ class LinkingParty(Party):
     def _go_back(self, number: int, text: bytes) -> Turn:
         plan, name, k = self._plan, self._me.name, self._plan.count
         shortest = int(self._state[_LENGTHS].min())
+        hop = 2 * k - number  # of the list that is on its way back
+        length = self._length(plan.after(name, -hop))
         if number == k + 1:
             text = text or self._state.pop(_BACK).tobytes()
-            if len(text) < ORDER_BYTES:
-                raise JointRefused(places.WRONG)
-            self._state[ORDER] = np.frombuffer(text[:ORDER_BYTES], np.uint8)
-            text = text[ORDER_BYTES:]
-        hop = 2 * k - number  # of the list that is on its way back
-        owner = plan.after(name, -hop)
-        there = places.read(text, plan, shortest, self._length(owner))
+            order, there = places.read_marks(text, plan, shortest, length)
+            self._state[ORDER] = np.frombuffer(order, np.uint8)
+        else:
+            there = places.read(text, plan, shortest, length)
         self._same_number(len(there))
         if hop:
             came = self._state[f"{_HOP}{hop}"][there].astype(np.int64)

@@ -1,6 +1,7 @@
-"""Letters that name places in a list: how many persons are linked, and where they stand.
+"""Letters that say where in a list the linked persons stand.
 
-A place stands for a person, the first one for the first person of the agreed order and so on; what
+Whoever compares marks them, a bit for each token of a list: they are in the agreed order there.
+Parties name their places, the first one for the first person and so on, and how many they are; what
 is left of the letter, up to the length that all of these letters of a run have, is zeros.
 """
 
@@ -9,15 +10,34 @@ from __future__ import annotations
 import numpy as np
 
 from wardround.common.errors import JointRefused
-from wardround.common.linkage.plan import LENGTH_BYTES, PLACE_BYTES, Plan
+from wardround.common.linkage.plan import LENGTH_BYTES, ORDER_BYTES, PLACE_BYTES, Plan
 from wardround.common.linkage.tokens import Places
 
 TOO_FEW = "fewer persons are linked than procedure.smallest: nobody learns how many, or who"
 WRONG = "places that came are none of a list of this linkage"
 
 
+def marked(order: bytes, places: Places, length: int) -> bytes:
+    """A letter of who compares: 32 bytes that stand for the order, and a bit for each of ``length``
+    tokens."""
+    marks = np.zeros(length, np.uint8)
+    marks[places] = 1
+    return order + np.packbits(marks).tobytes()
+
+
+def read_marks(text: bytes, plan: Plan, shortest: int, length: int) -> tuple[bytes, Places]:
+    """The order and the places of such a letter. Raises JointRefused."""
+    if len(text) != ORDER_BYTES + -(-length // 8):
+        raise JointRefused(WRONG)
+    bits = np.unpackbits(np.frombuffer(text, np.uint8, offset=ORDER_BYTES))
+    places = np.flatnonzero(bits).astype(np.int64)
+    if not plan.smallest <= len(places) <= shortest or places[-1] >= length:
+        raise JointRefused(WRONG)
+    return text[:ORDER_BYTES], places
+
+
 def written(places: Places, plan: Plan, shortest: int) -> bytes:
-    """A letter of places.
+    """A letter of a party.
 
     shortest : length of the shortest list: no more persons can be linked
     """
@@ -26,7 +46,7 @@ def written(places: Places, plan: Plan, shortest: int) -> bytes:
 
 
 def read(text: bytes, plan: Plan, shortest: int, length: int) -> Places:
-    """The places of a letter. Raises JointRefused.
+    """The places of such a letter. Raises JointRefused.
 
     length : of the list that they are places in
     """

@@ -4,11 +4,11 @@ The parties stand in a ring, in the order of their names. A list is named by its
 whose rows it is of. It goes round the ring from its owner on, and back the same way.
 
     step 0               each party sends its own list on, and its length to everybody
-    steps 1 to k - 1     each multiplies the list that came, and sends it on; in the last to whoever
-                         compares
-    step k               who compares tells each party which places of the last list that it sent
-    steps k + 1 to 2k    each says which places of the list as it came these are, and sends them
-                         back; in step 2k each has those of its own list
+    steps 1 to k - 1     each multiplies the list that came, and sends it on; in the last one the
+                         first 12 bytes of each token, to whoever compares
+    step k               who compares tells each party which tokens of the last list that it sent
+    steps k + 1 to 2k    each says in which places of the list as it came these stood, and sends
+                         them back; in step 2k each has those of its own list
 """
 
 from __future__ import annotations
@@ -58,8 +58,7 @@ class Plan:
     @property
     def letter_bytes(self) -> int:
         """The most bytes of a letter."""
-        lists = LENGTH_BYTES + TOKEN_BYTES * self.longest
-        return max(lists, ORDER_BYTES + self.places_bytes(self.longest))
+        return max(ORDER_BYTES, LENGTH_BYTES + TOKEN_BYTES * self.longest)
 
     def length(self, rows: int) -> int:
         """Tokens in the list of a party with so many rows: padded, and never none."""

@@ -16,6 +16,7 @@ from wardround.common.joint.party import COORDINATOR
 from wardround.common.linkage.plan import LENGTH_BYTES
 from wardround.common.linkage.points import TOKEN_BYTES, hidden, raised, scalar_of
 from wardround.common.linkage.rows import Rows
+from wardround.common.linkage.tokens import TAG_BYTES
 
 NAMES = ("clinic", "lab", "practice", "registry", "trust")
 
@@ -120,6 +121,7 @@ def test_nobody_can_compare_but_who_does(count: int, compare: str) -> None:
     rows = {name: keys(*range(3), 10 + number) for number, name in enumerate(NAMES[:count])}
     ring = Ring(rows, {"smallest": 3, "padded": 4, "compare": compare})
     ring.run()
+    whole = frozenset(ring.names)
     scalars = {name: scalar_of(ring.secret(name), ring.session) for name in ring.names}
     groups = [
         frozenset(group) for size in range(1, count + 1) for group in combinations(ring.names, size)
@@ -135,11 +137,16 @@ def test_nobody_can_compare_but_who_does(count: int, compare: str) -> None:
                 hidden(digests, scalars[first]),
             )
             under[frozenset(cut(tokens))] = owner, group
-    whole = frozenset(ring.names)
+            if group == whole:
+                under[frozenset(one[:TAG_BYTES] for one in cut(tokens))] = owner, group
     for name in ring.here:
-        came = [text for step, _, text in ring.seen[name] if step < count]
-        texts = [text[LENGTH_BYTES:] if len(text) % TOKEN_BYTES else text for text in came]
-        lists = [under[frozenset(cut(text))] for text in texts if text]
+        lists = []
+        for step, _, text in ring.seen[name]:
+            text, size = text[0 if step else LENGTH_BYTES :], TOKEN_BYTES
+            if step == count - 1:
+                size = TAG_BYTES
+            if text and step < count:
+                lists.append(under[frozenset(cut(text, size))])
         seen = [group for _, group in lists]
         if name == compare:
             assert seen.count(whole) == count - (name != COORDINATOR)
@@ -153,8 +160,8 @@ def test_nobody_can_compare_but_who_does(count: int, compare: str) -> None:
             assert len({*partly, *made}) == len(partly) + len(made)
 
 
-def cut(text: bytes) -> list[bytes]:
-    return [text[at : at + TOKEN_BYTES] for at in range(0, len(text), TOKEN_BYTES)]
+def cut(text: bytes, size: int = TOKEN_BYTES) -> list[bytes]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
 
 
 def test_rows_that_changed_and_rows_that_are_twice_are_refused() -> None:
