@@ -16,7 +16,7 @@ from wardround.common.config.load import Config
 from wardround.common.settings import LinkageOptions
 from wardround.common.text import one_line
 
-_NO_COLUMNS = ("size", "channels")
+_NO_COLUMNS = ("positive", "size", "channels")
 """Keys of a party's table that are no column's name."""
 
 

@@ -39,7 +39,7 @@ EFFECTS = (
     Effect("privacy.engine", "privacy.unit", ("example", "patient")),
     Effect("compression.first_scale", "compression.bits", (8, 16)),
     Effect("compression.rotation", "compression.bits", (8, 16)),
-    Effect("simulation.clients", "simulation.partition", ("sites", "column"), but=True),
+    Effect("simulation.clients", "simulation.partition", ("sites", "column", "vertical"), but=True),
     Effect("simulation.rows_per_client", "simulation.partition", ("virtual",)),
     Effect("simulation.column", "simulation.partition", ("column", "feature_shift")),
     Effect(
@@ -48,6 +48,7 @@ EFFECTS = (
         ("auto", "dirichlet", "quantity", "feature_shift", "virtual"),
     ),
     Effect("simulation.min_examples", "simulation.partition", ("sites", "virtual"), but=True),
+    Effect("simulation.vertical_overlap", "simulation.partition", ("auto", "vertical")),
     Effect("simulation.unmask_dropout", "secure_aggregation.enabled", (True,)),
     Effect("simulation.ray_address", "simulation.executor", ("ray",)),
 )

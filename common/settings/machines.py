@@ -33,12 +33,14 @@ class SimulationTable(Table):
         "patient",
         "feature_shift",
         "virtual",
+        "vertical",
     ] = Field(
         "auto",
         description=(
             "`dirichlet` (by label), `iid`, `quantity`, `patient`, `column`, `feature_shift`, "
-            "`sites` (a folder of hospitals), `virtual` (made when sampled); `auto`: sites for a "
-            "folder, else dirichlet: [partitions](simulation.md#partitions)"
+            "`sites` (a folder of hospitals), `virtual` (made when sampled), `vertical` (by the "
+            "columns of `[task.parties]`); `auto`: sites for a folder, else dirichlet, of a joint "
+            "procedure vertical: [partitions](simulation.md#partitions)"
         ),
     )
     rows_per_client: int = Field(
@@ -57,6 +59,12 @@ class SimulationTable(Table):
         ge=0,
         le=1e6,
         description="noise on inputs: hospital i of n gets variance `feature_noise` i / n",
+    )
+    vertical_overlap: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of the rows that all parties have (`vertical`); each other has one",
     )
     min_examples: int = Field(10, ge=1, le=MANY, description="per hospital")
     leave_out: list[str] = Field(

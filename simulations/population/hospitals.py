@@ -10,6 +10,8 @@ from typing import Any
 
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard, Shard
+from wardround.client.links.kept import Record
+from wardround.client.links.store import LinkStore
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.training.settings import check_training
 from wardround.common.config.load import Config
@@ -21,6 +23,7 @@ from wardround.common.model.initial import Initial, read_initial
 from wardround.common.names import name_of, names_of
 from wardround.common.privacy.incompatible import check_settings, check_task
 from wardround.common.procedures.procedure import FinishedModel
+from wardround.common.settings import JointOptions, LinkageOptions
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.data.reading.read import left_beside
 from wardround.common.tasks.data.shards import visible
@@ -29,6 +32,7 @@ from wardround.server.members.lazy import VirtualMembers
 from wardround.simulations.population.feature_noise import NoisyShard
 from wardround.simulations.population.identities import Identities, fresh_identities
 from wardround.simulations.population.partition import partition
+from wardround.simulations.population.vertical import vertical_rows
 from wardround.simulations.population.virtual import (
     ClientNames,
     GeneratedShards,
@@ -238,6 +242,19 @@ class Population:
             for name, hospital in self._hospitals.items():
                 hospital.ledger_path = folder / f"{name}.sqlite"
 
+    def keep_links(self, folder: Path) -> None:
+        """Where the hospitals' links are, of joint procedures."""
+        options = self.config.procedure.settings
+        if isinstance(options, JointOptions):
+            about = Record(
+                name=self.config.federation.name,
+                made="in a simulation",
+                parties=sorted(self.names),
+                used_by=options.used_by if isinstance(options, LinkageOptions) else [],
+            )
+            for name, hospital in self._hospitals.items():
+                hospital.links = LinkStore(folder / name, lambda: about)
+
     def create_ledgers(self) -> None:
         """New, empty ledgers for hospitals that have none: at the beginning of a run only."""
         if self.config.privacy.enabled:
@@ -269,11 +286,10 @@ class Population:
         }
 
     def _partitioned(self, path: Path | None) -> dict[str, Callable[[], Any]]:
-        pooled = self._pooled(path)
-        return {
-            name: partial(self.task.select, pooled, rows)
-            for name, rows in partition(self.task, pooled, self.config).items()
-        }
+        pooled, kind = self._pooled(path), self.config.simulation.partition
+        by_columns = kind == "vertical" or (kind == "auto" and self.config.procedure.joint)
+        parts = (vertical_rows if by_columns else partition)(self.task, pooled, self.config)
+        return {name: partial(self.task.select, pooled, rows) for name, rows in parts.items()}
 
     def _pooled(self, path: Path | None) -> Any:
         """The data that hospitals are made of; what its reader left out is no hospital's to say."""

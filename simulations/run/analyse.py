@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from wardround.common.config.load import Config, config_text
 from wardround.common.config.task import make_task
 from wardround.common.durable.files import writing
 from wardround.common.durable.lock import take_lock
-from wardround.common.errors import ConfigError, WardroundError
+from wardround.common.errors import ConfigError
 from wardround.common.export.finished import finished_model
 from wardround.common.joint.known import make_joint
 from wardround.common.joint.party import check_parties
@@ -29,17 +28,13 @@ from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import report_run
 from wardround.common.settings import DESCRIBE, TRAIN, ProcedureTable
 from wardround.common.tasks.base import Task
-from wardround.server.app import run_procedure
 from wardround.server.observer import Observer
-from wardround.server.rounds.parts import FederationParts
-from wardround.server.rounds.stepping import STATE, Answered
-from wardround.simulations.clients import Clients
-from wardround.simulations.executors.sequential import Sequential
-from wardround.simulations.grid import InProcessGrid
+from wardround.server.rounds.stepping import STATE
 from wardround.simulations.population.hospitals import Population
+from wardround.simulations.run.ask import ask
 from wardround.simulations.run.begun import keep_settings, new_run
+from wardround.simulations.run.linking import LINKS, link_first
 from wardround.simulations.run.simulate import check_min_clients, load, torch_threads
-from wardround.simulations.scenario.play import Scenario
 
 
 @dataclass(frozen=True)
@@ -119,9 +114,12 @@ def analyse(
         if resume is not None:
             keep_settings(run, settings)
         run.update(titles=population.titles)
+        population.keep_links(run.path / LINKS)
         if not (run.path / STATE).exists():
             population.create_ledgers()
-        answered = _ask(settings, population, run, observer, go_on)
+        if link_first(settings, population, run, go_on):
+            observer.progress("the parties are linked")
+        answered = ask(settings, population, run, observer, go_on)
         report_run(run)
     return Analysis(run.path, settings, answered.hospitals, _decoded(answered.files))
 
@@ -168,29 +166,6 @@ def _model(config: Config) -> FinishedModel | None:
 
 def _decoded(files: Mapping[str, str]) -> dict[str, Any]:
     return {k: json.loads(text) if k.endswith(".json") else text for k, text in files.items()}
-
-
-def _ask(
-    config: Config, population: Population, run: RunDirectory, observer: Observer, go_on: str
-) -> Answered:
-    scenario = Scenario(config, population.names)
-    clients = Clients(population.names, hospitals=population.open, intercept=scenario)
-    parts = FederationParts(
-        config=config,
-        task=population.task,
-        run_directory=run,
-        observer=observer,
-        roster=population.roster,
-        host=scenario.host(go_on=go_on),
-        keep_journal=False,  # its hospitals end with it, and their keys
-        identity=population.coordinator,
-    )
-    try:
-        return run_procedure(parts, InProcessGrid(clients, Sequential(), population.members))
-    except WardroundError as error:
-        with suppress(OSError):
-            run.update(status=f"stopped: {error}")
-        raise
 
 
 def asking(config: Config) -> Config:

@@ -74,6 +74,7 @@ LEFT_OUT = {
     "simulation.rows_per_client": "of virtual clients: tests/simulations/population",
     "simulation.column": "of partitions",
     "simulation.alpha": "of partitions",
+    "simulation.vertical_overlap": "of partitions",
     "simulation.min_examples": "of partitions",
     "simulation.scenario": "tests/simulations/scenario/test_scenario_runs.py",
     "simulation.leave_out": "tests/simulations/run/test_outside.py",
