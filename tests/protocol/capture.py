@@ -79,6 +79,16 @@ VARYING: dict[str, Varying] = {
     "query.statistics > secagg/message": Varying(_GROUP, ((1, 33),)),
     "query.statistics < secagg/message": Varying(_GROUP, ((1, 33),)),
     "query.statistics < secagg/vector": Varying("masked", ((0, None),)),
+    "query.letters < joint/key": Varying(_KEYS, ((0, None),)),
+    **{
+        f"query.letters {record}/{name}": Varying(why, ((0, None),))
+        for name in ("coordinator", "lab", "ward")
+        for record, why in (
+            ("> public-keys", _KEYS),
+            ("> letters-in", "sealed"),
+            ("< letters", "sealed"),
+        )
+    },
     "train > secagg/message": Varying(_GROUP, ((1, 33),)),
     "train < secagg/message": Varying(_GROUP, ((1, 33),)),
     "train < secagg/vector": Varying("masked", ((0, None),)),

@@ -47,6 +47,7 @@ class Scenario:
     single : whether every client is asked by itself, as between machines
     described : whether small tables are described, instead of training
     judged : whether a model of such tables is trained, and then judged by groups
+    linked : whether persons of two places are linked, instead
     """
 
     overrides: tuple[str, ...]
@@ -56,6 +57,7 @@ class Scenario:
     rows: Mapping[str, str] = field(default_factory=lambda: ROWS)
     described: bool = False
     judged: bool = False
+    linked: bool = False
     tamper: Tamper = lambda message: None
 
 
@@ -68,6 +70,8 @@ def run(scenario: Scenario, folder: Path) -> list[Crossed]:
         try:
             if scenario.judged:
                 simulate(_tables(folder, 16, 16, 16), overrides=[place, *scenario.overrides])
+            elif scenario.linked:
+                analyse(_places(folder), overrides=[place, *scenario.overrides])
             elif scenario.described:
                 analyse(_tables(folder, 6, 8, 2), overrides=[place, *scenario.overrides])
             else:
@@ -90,6 +94,21 @@ def _tables(folder: Path, *sizes: int) -> Path:
         '[data]\npath = "tables"\n[task]\nname = "tabular"\nmin_category_count = 1\n'
         '[task.columns]\ntarget = "ill"\nnumeric = ["*"]\ncategorical = ["ward"]\n'
         'patient_id = "patient"\n'
+    )
+    return path
+
+
+def _places(folder: Path) -> Path:
+    """Two parties, of which one has 5 persons and the other 6; 4 are the same."""
+    (folder / "tables").mkdir()
+    for name, column, persons in (("lab", "crp", range(1, 6)), ("ward", "age", range(2, 8))):
+        rows = "".join(f"p{n},{n}.5\n" for n in persons)
+        (folder / "tables" / f"{name}.csv").write_text(f"person,{column}\n{rows}")
+    path = folder / "linked.toml"
+    path.write_text(
+        '[data]\npath = "tables"\n[task]\nname = "linked"\n[task.identifiers]\nperson = "exact"\n'
+        '[task.parties.lab]\nnumeric = ["crp"]\n[task.parties.ward]\nnumeric = ["age"]\n'
+        '[procedure]\nname = "linkage"\nsmallest = 3\npadded = 2\n'
     )
     return path
 
@@ -127,6 +146,7 @@ def _described() -> dict[str, Scenario]:
     return {
         "described": Scenario(_PLAIN, described=True),
         "described, masked": Scenario(_MASKED, described=True),
+        "linked": Scenario((), linked=True),
         "judged": Scenario((*_MASKED, *_JUDGED), judged=True),
     }
 

@@ -20,7 +20,7 @@ from tests.protocol.scenarios import run, scenarios
 GOLDEN = Golden.read()
 TYPES = {
     *("query.describe", "query.statistics", "query.layout", "train", "train.begin", "evaluate"),
-    "query.sums",
+    *("query.sums", "query.letters"),
     *("query.hello", "query.group", "query.keys", "query.unmask"),
 }
 
