@@ -11,6 +11,7 @@ from pathlib import Path
 from wardround.client.check.columns import Columns
 from wardround.client.check.finding import Checked, Finding, worst
 from wardround.client.check.look import Looked, look
+from wardround.client.check.party import party_columns, party_findings
 from wardround.client.check.rows import row_findings
 from wardround.client.check.task import Loaded, load
 from wardround.client.site.hold_back import check_held_back
@@ -19,6 +20,7 @@ from wardround.common.config.task import make_task
 from wardround.common.durable.private import private_folder
 from wardround.common.errors import PolicyRefused
 from wardround.common.tasks.data.snapshot import PATIENT
+from wardround.common.tasks.linked import LinkedTask
 from wardround.common.tasks.tabular import TabularTask
 
 _TAKEN = ".check-"
@@ -58,6 +60,9 @@ def _checked(terms: Terms, looked: Looked, now: datetime) -> Checked:
         findings += columns.findings()
         findings += row_findings(looked, table, columns.profile, task.options, now)
         shown = columns.shown()
+    elif isinstance(task, LinkedTask) and table is not None:
+        findings += party_findings(terms, looked, table, task.options)
+        shown = party_columns(terms, looked, table, task.options)
     readable = table is not None or not looked.findings
     loaded = Loaded()
     if readable and worst(findings) != "error":

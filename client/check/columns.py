@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class Columns:
         self._terms, self._looked, self._table, self._options = terms, looked, table, options
         self.profile: Profile = profile(table)
         columns, procedure = options.columns, None
-        if options.kind == "none":
+        if options.kind == "none" and not terms.config.procedure.joint:
             procedure = make_procedure(terms.config, make_task(terms.config))
         self._asked: Mapping[str, str] = {}
         named = set(columns.named())
@@ -58,7 +58,7 @@ class Columns:
 
     def findings(self) -> Iterator[Finding]:
         """Everything that is to be said of single columns."""
-        yield from self._lacking()
+        yield from self.lacking([*needed_columns(self._options), *self._asked])
         for name, role in self.roles.items():
             if name in self.profile and role != "left out":
                 yield from self._of_column(self.profile[name], role)
@@ -69,12 +69,13 @@ class Columns:
         return [self._shown(one) for one in self.profile.columns.values()]
 
     # --- one column -----------------------------------------------------------------------------
-    def _lacking(self) -> Iterator[Finding]:
+    def lacking(self, names: Iterable[str]) -> Iterator[Finding]:
+        """Those of the names that no column has, and may have."""
         spare = [name for name in self.profile.columns if name not in self.roles]
         table = f"[data.{self._terms.data.name or 'NAME'}.map]"
         source = self._looked.source
         begun = source is not None and bool(source.map.rename)
-        for name in dict.fromkeys([*needed_columns(self._options), *self._asked]):
+        for name in dict.fromkeys(names):
             if name not in self.profile and is_allowed(self._terms.site.columns, name):
                 hint = near(name, spare or self.profile.columns)
                 own = hint or "YOUR COLUMN"

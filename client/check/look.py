@@ -24,6 +24,7 @@ from wardround.common.tasks.data.allowance import OF_TABLES
 from wardround.common.tasks.data.mapping.apply import Unmapped, column_problems, map_rows
 from wardround.common.tasks.data.reading.read import without
 from wardround.common.tasks.data.snapshot import Origin, write_snapshot
+from wardround.common.tasks.linked import LinkedTask
 from wardround.common.tasks.tabular import TabularTask
 
 _TITLE, _NUMBER = re.compile(r": \d+ problems$"), re.compile(r"^\d+\. ")
@@ -87,7 +88,7 @@ def unreadable(terms: Terms, error: WardroundError) -> Iterator[Finding]:
 
 def _as_it_lies(terms: Terms, called: str, path: Path | None) -> Looked:
     task = make_task(terms.config)
-    if not isinstance(task, TabularTask) or path is None:
+    if not isinstance(task, TabularTask | LinkedTask) or path is None:
         return Looked(called, path)
     table = task.rows_of(path)
     return Looked(called, path, without(table.data, task.options.missing_values), table.place)

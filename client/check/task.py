@@ -43,10 +43,10 @@ def load(terms: Terms, called: str, path: Path | None) -> Loaded:
     try:
         with tempfile.TemporaryDirectory() as folder:  # for what doesn't fit into memory
             with allowing(terms.data.left_out_share):
-                raw = task.load_large(path, Path(folder))
+                raw = task.at(task.load_large(path, Path(folder)), terms.kit.name)
             found.rows = task.size(raw)
             found.findings += [Finding("warning", called, str(one)) for one in task.left_out(raw)]
-            if terms.config.procedure.name == STATISTICS:
+            if terms.config.procedure.name == STATISTICS or terms.config.procedure.joint:
                 _whole(task, raw, found)  # rows of every split count, and nothing is learnt
             else:
                 _labels(task, raw, found)

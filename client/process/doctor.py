@@ -162,7 +162,7 @@ def _fit(kit: Kit, config: Config, located: Located) -> str:
         return "public example data"
     with allowing(located.left_out_share):
         try:
-            return checks.rows(make_task(config), located.path)
+            return checks.rows(make_task(config), located.path, kit.name)
         except DataError as error:
             raise DataError(located.own_words(str(error))) from None
 

@@ -84,11 +84,12 @@ def _mapped(source: RowsTable, asked: Asked, opened: TableSource) -> MappedRows 
 
 def _patients(source: RowsTable, asked: Asked) -> Step | None:
     """Whose each row is, in a column of its own; the column that says it stays only where the
-    study's task names it as just that, else it could become an input."""
+    study's task names it as just that, or as an identifier, else it could become an input."""
     column = source.patient_id
     if column is None:
         return None
-    named = {normal_text(one) for one in _as_patients(asked.config.task.options)}
+    options = asked.config.task.options
+    named = {normal_text(one) for one in [*_as_patients(options), *options.get("identifiers", {})]}
     kept = normal_text(column) in named
     before = 0
 

@@ -6,7 +6,7 @@ of Python (``folding.py``). ``VERSION`` names the whole set of rules. A form is 
 no message and no log has one.
 """
 
-from wardround.common.identifiers.joining import joined
+from wardround.common.identifiers.joining import framed, joined, of_framed
 from wardround.common.identifiers.rules import RULES, VERSION, Rule, RuleName, normalise
 
-__all__ = ["RULES", "VERSION", "Rule", "RuleName", "joined", "normalise"]
+__all__ = ["RULES", "VERSION", "Rule", "RuleName", "framed", "joined", "normalise", "of_framed"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from operator import mul
 
 _PERSONNUMMER = re.compile(r"(?:\d{2})?(\d{6})\+?(\d{4})", re.ASCII)
 _NIR = re.compile(r"([1-8]\d{4}(?:\d{2}|2[AB])\d{6})(\d{2})?", re.ASCII)
@@ -34,7 +35,7 @@ def digits(text: str, *lengths: int) -> bool:
 
 def weighted(text: str, weights: Iterable[int]) -> int:
     """The sum of digits, each times its weight."""
-    return sum(int(one) * weight for one, weight in zip(text, weights, strict=False))
+    return sum(map(mul, map(int, text), weights))
 
 
 def is_luhn(text: str) -> bool:

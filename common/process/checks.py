@@ -88,12 +88,13 @@ def disk(folder: Path) -> Finding:
     return Finding("disk", "ok" if free > _LOW_BYTES else "warning", text)
 
 
-def rows(task: Task[Any], data: Path) -> str:
-    """What a shard has for the task. Raises DataError if it can't be read, or has no usable row."""
+def rows(task: Task[Any], data: Path, hospital: str) -> str:
+    """What a hospital's shard has for the task. Raises DataError if it can't be read, or has no
+    usable row."""
     if not data.exists():
         raise DataError(f"{data}: no such file or folder")
     with tempfile.TemporaryDirectory() as folder:  # for what doesn't fit into memory
-        raw = task.load_large(data, Path(folder))
+        raw = task.at(task.load_large(data, Path(folder)), hospital)
         if task.size(raw) == 0:
             raise DataError(f"{data}: no usable rows")
         lines = [*map(str, task.left_out(raw)), *task.warnings(raw)]

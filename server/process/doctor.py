@@ -34,7 +34,8 @@ _NEEDED = (
 
 
 def examine(path: Path, data: Path | None = None) -> Iterator[Finding]:
-    """Each check's finding, as it comes. ``data``: a shard to hold against the task."""
+    """Each check's finding, as it comes. ``data``: a shard to hold against the task, of the
+    hospital that its file is called like."""
     try:
         config = load_config(path)
         task = make_task(config)
@@ -45,7 +46,7 @@ def examine(path: Path, data: Path | None = None) -> Iterator[Finding]:
     yield Finding("configuration", "ok", f"{path}: federation '{config.federation.name}'")
     yield checks.check("packages", _packages)
     if data is not None:
-        yield checks.check("data", lambda: checks.rows(task, data))
+        yield checks.check("data", lambda: checks.rows(task, data, data.stem))
     try:
         folder = load_server_folder(config)
     except (WardroundError, PermissionError) as error:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
-from wardround.common.identifiers import RuleName, joined, normalise
+from wardround.common.identifiers import RuleName, framed, normalise, of_framed
 from wardround.common.tasks.data.allowance import OF_TABLES, REASON, Unread, allowed
 from wardround.common.tasks.data.problems import Problems
 from wardround.common.tasks.data.reading.dates import dates_of, find_form, forms_of
@@ -33,19 +33,33 @@ def with_keys(table: Table, options: LinkedOptions) -> LinkedRows:
     Raises DataError where a column isn't there, most of its texts aren't by its rule, no row is
     left, or rows share their identifiers (``duplicates``).
     """
+    names = sorted(options.identifiers)
     problems, forms = Problems(_where(table)), []
-    for name in sorted(options.identifiers):
+    for name in names:
         with problems.collected():
             forms.append(_forms(table, name, options))
     problems.check()
-    keys = [joined(one) for one in zip(*forms, strict=True)]
-    share = allowed(OF_TABLES)
-    kept = np.array([one is not None for one in keys], dtype=np.bool_)
-    table = table.keep(kept, "an identifier is missing, or none by its rule")
-    if not len(table):
-        raise DataError(f"{_where(table)}: no row has all identifiers (task.identifiers)")
+    keys = list(map(of_framed, zip(*forms, strict=True)))
+    lacks = np.full(len(table), len(names))
+    for number, found in reversed([*enumerate(forms)]):
+        lacks[[one is None for one in found]] = number
     filled = [one for one in keys if one is not None]
-    return _without_duplicates(LinkedRows(table, filled, options, share=share))
+    rows = LinkedRows(_named(table, lacks, options), filled, options, share=allowed(OF_TABLES))
+    if not filled:
+        raise DataError(f"{_where(table)}: no row has all identifiers (task.identifiers)")
+    return _without_duplicates(rows)
+
+
+def _named(table: Table, lacks: NDArray[np.int64], options: LinkedOptions) -> Table:
+    """The rows that have all identifiers; ``lacks``: the first that each row hasn't."""
+    for number, name in enumerate(sorted(options.identifiers)):
+        rule, missing = options.identifiers[name], table.missing(name)
+        empty = (lacks == number) & missing
+        table, lacks = table.keep(~empty, f"column '{name}' is empty"), lacks[~empty]
+        bad = lacks == number
+        table = table.keep(~bad, f"column '{name}' isn't by the rule '{rule}'")
+        lacks = lacks[~bad]
+    return table
 
 
 def at_party(rows: LinkedRows, party: str) -> LinkedRows:
@@ -80,8 +94,9 @@ def at_party(rows: LinkedRows, party: str) -> LinkedRows:
 
 # --- identifiers ----------------------------------------------------------------------------------
 def _forms(table: Table, column: str, options: LinkedOptions) -> list[bytes | None]:
-    """The normal form of each row's identifier; None where it has none."""
+    """The normal form of each row's identifier, framed; None where it has none."""
     rule = options.identifiers[column]
+    _check_exact(table, column)
     coded = table.coded(column)
     texts: Sequence[str | None] = coded.texts
     if rule == "date" and table.column(column).type == pa.string():
@@ -89,7 +104,17 @@ def _forms(table: Table, column: str, options: LinkedOptions) -> list[bytes | No
     found: list[bytes | None] = [*normalise(rule, texts), None]
     bad = np.array([one is None for one in found[:-1]] + [False])[coded.index]
     _check_bad(table, column, rule, bad, coded.index >= 0, options)
-    return [found[number] for number in coded.index.tolist()]
+    shown = [None if one is None else framed(one) for one in found]
+    return [shown[number] for number in coded.index.tolist()]
+
+
+def _check_exact(table: Table, column: str) -> None:
+    """Raise DataError for numbers that were rounded before they came here: others' may be equal."""
+    if table.column(column).type == pa.float64():
+        values = np.asarray(table.column(column).to_numpy(), dtype=np.float64)
+        if (odd := np.flatnonzero(np.abs(values) >= 2.0**53)).size:
+            what = "a number beyond 2^53, which was rounded; export the column as text"
+            raise table.wrong(odd, column, what)
 
 
 def _check_bad(

@@ -19,6 +19,7 @@ from wardround.common.tasks.base import Task
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.row_keys import content_key
 from wardround.common.tasks.data.shards import shard_sites
+from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.data.tables import READABLE, read_table
 from wardround.common.tasks.linked.options import LinkedOptions
 from wardround.common.tasks.linked.reading import at_party, with_keys
@@ -42,9 +43,12 @@ class LinkedTask(Task[LinkedRows]):
         example data."""
         if path is None:
             raise DataError("task 'linked' has no example data; name a file or folder (data.path)")
+        return with_keys(self.rows_of(path), self.options)
+
+    def rows_of(self, path: Path) -> Table:
+        """All rows of a shard's files as they are written. Raises DataError."""
         options = self.options
-        table = read_table(path, options.dialect, options.missing_values, options.text_columns)
-        return with_keys(table, options)
+        return read_table(path, options.dialect, options.missing_values, options.text_columns)
 
     def at(self, raw: LinkedRows, hospital: str) -> LinkedRows:
         """The same with this party's columns, every cell of which can be read."""

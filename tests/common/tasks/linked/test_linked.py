@@ -75,11 +75,35 @@ def test_the_same_persons_have_the_same_keys_at_both(tmp_path: Path) -> None:
     registry = rows(write(tmp_path / "registry.csv", REGISTRY), "registry")
     assert len(lab) == 3 and len(registry) == 3
     assert [registry.keys.index(key) for key in lab.keys] == [1, 2, 0]
-    assert [str(one) for one in lab.left_out] == [
-        "1 row was left out: an identifier is missing, or none by its rule"
-    ]
+    assert [str(one) for one in lab.left_out] == ["1 row was left out: column 'nhs' is empty"]
     assert [str(one) for one in registry.left_out] == ["1 row was left out: column 'died' is empty"]
     assert registry.outcome.tolist() == [0.0, 1.0, 0.0]
+
+
+def test_each_reason_is_told_by_its_column(tmp_path: Path) -> None:
+    change = {"nhs": ["9434765918", "", *LAB["nhs"][2:]], "surname": ["", "", "", "Nowak"]}
+    cells = {name: [*found, found[0]] for name, found in (LAB | change).items()}
+    cells["surname"] = ["Müller", "-", "Sørensen", "Nowak", ""]
+    found = task().load(write(tmp_path / "lab.csv", cells))
+    assert [str(one) for one in found.left_out] == [
+        "2 rows were left out: column 'nhs' is empty",
+        "2 rows were left out: column 'nhs' isn't by the rule 'nhs'",
+    ]
+    cells["nhs"] = ["9434765919"] * 3 + ["4010232137"] * 2
+    cells["surname"] = ["", "-", "Sørensen", "Nowak", ""]
+    found = task().load(write(tmp_path / "lab.csv", cells))
+    assert [str(one) for one in found.left_out] == [
+        "2 rows were left out: column 'surname' is empty",
+        "1 row was left out: column 'surname' isn't by the rule 'name'",
+    ]
+    assert len(found) == len(found.keys) == 2
+
+
+def test_numbers_that_a_file_has_rounded_link_nobody(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"n": [1e19, 2.0], "crp": [1.0, 2.0]}), tmp_path / "lab.parquet")
+    options = {"identifiers": {"n": "exact"}, "parties": {"lab": {"numeric": ["crp"]}, "x": {}}}
+    with pytest.raises(DataError, match=r"column 'n': a number beyond 2\^53, which was rounded"):
+        rows(tmp_path / "lab.parquet", "lab", **options)
 
 
 def test_inputs_are_numbers_without_gaps(tmp_path: Path) -> None:
