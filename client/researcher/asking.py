@@ -15,6 +15,7 @@ from wardround.common.config.task import make_task
 from wardround.common.manifest.planned import task_sha256
 from wardround.common.procedures.finished import check_finished, check_named
 from wardround.common.procedures.known import needs_model
+from wardround.common.settings import LINKED
 from wardround.common.study.study import Study
 from wardround.common.tasks import built_in
 from wardround.common.text import one_line
@@ -77,13 +78,13 @@ def facts(study: Study, description: Description) -> list[tuple[str, str]]:
 def _facts(study: Study, description: Description) -> list[tuple[str, str]]:
     config = study.config(description)
     columns = config.task.options.get("columns")
-    secure, private = config.secure_aggregation.enabled, config.privacy.enabled
+    private = config.privacy.enabled
     repeat = f", repeat {study.repeat}" if study.repeat else ""
     found = [
         ("study", f"{study.name} ({study.id[:12]}{repeat})"),
         ("purpose", study.purpose),
         ("of", ", ".join(study.hospitals)),
-        ("fewest that do", f"{config.federation.min_clients} of {len(study.hospitals)}"),
+        ("fewest that do", f"{_fewest(study, config)} of {len(study.hospitals)}"),
         ("waits for others", f"{study.wait_s / 3600:g} hours, once so many have accepted"),
         ("until", study.until),
         ("task", config.task.name),
@@ -92,14 +93,30 @@ def _facts(study: Study, description: Description) -> list[tuple[str, str]]:
         found.append(("task's file", f"SHA-256 {study.task_sha256}; it travels by other means"))
     if isinstance(columns, Mapping):
         found += [(key, _columns(value)) for key, value in sorted(columns.items())]
+    if config.task.name == LINKED:
+        options = config.task.options
+        found.append(("persons by", _columns(options.get("identifiers"))))
+        parties = options.get("parties", {}).items()
+        found += [(f"columns of {party}", _columns(value)) for party, value in parties]
     rounds, procedure = config.federation.rounds, config.procedure.name
     trained = ("training", f"{rounds} round{'s' * (rounds != 1)} of {config.strategy.name}")
     return [
         *found,
         trained if config.procedure.trains else ("procedure", f"{procedure}: no model is trained"),
-        ("aggregation", "secure: the server learns sums only" if secure else "PLAIN"),
+        ("aggregation", _aggregation(config)),
         ("privacy", _privacy(config) if private else "no differential privacy"),
     ]
+
+
+def _fewest(study: Study, config: Config) -> int:
+    return len(study.hospitals) if config.procedure.joint else config.federation.min_clients
+
+
+def _aggregation(config: Config) -> str:
+    if config.procedure.joint:
+        return "none: parties' letters are sealed for each other, the server carries them"
+    secure = config.secure_aggregation.enabled
+    return "secure: the server learns sums only" if secure else "PLAIN"
 
 
 def _privacy(config: Config) -> str:
@@ -108,4 +125,6 @@ def _privacy(config: Config) -> str:
 
 
 def _columns(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_columns(one)}" for key, one in value.items()) or "none"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -16,7 +16,13 @@ from wardround.client.site.cohort_text import cohort_rows
 from wardround.common.config.load import Config
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.run.shaping import flat
-from wardround.common.settings import CohortTable, JudgementTable, StatisticsOptions, TeacherTable
+from wardround.common.settings import (
+    LINKED,
+    CohortTable,
+    JudgementTable,
+    StatisticsOptions,
+    TeacherTable,
+)
 from wardround.common.settings.cohort import CohortIndex
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
@@ -70,7 +76,7 @@ def study_text(study: Study, config: Config, here: str = "") -> str:
 def _asked(config: Config) -> Iterator[tuple[str, str]]:
     """Which columns or files are computed with."""
     options = config.task.options
-    columns = options.get("columns")
+    columns, shown = options.get("columns"), ["columns", "files"]
     if isinstance(columns, Mapping):
         target = columns.get("target")
         yield "target", _value(target) if target is not None else "the task's own"
@@ -81,7 +87,13 @@ def _asked(config: Config) -> Iterator[tuple[str, str]]:
     files = options.get("files")
     if isinstance(files, Mapping) and files:
         yield "files", "; ".join(f"{key}: {_value(value)}" for key, value in files.items())
-    others = {k: v for k, v in options.items() if k not in ("columns", "files")}
+    if config.task.name == LINKED:
+        shown += ["identifiers", "parties"]
+        rules = options.get("identifiers", {}).items()
+        yield "persons by", "; ".join(f"{name} (rule '{rule}')" for name, rule in rules)
+        for party, columns in options.get("parties", {}).items():
+            yield f"columns of {one_line(party, 64)}", _value(columns) or "none: who they are only"
+    others = {k: v for k, v in options.items() if k not in shown}
     if others:
         yield "task's settings", "; ".join(f"{key}: {_value(others[key])}" for key in others)
     if config.cohort is not None:
@@ -106,7 +118,9 @@ def _settings(config: Config) -> Iterator[tuple[str, str]]:
         yield "figures by groups", _judged(config.judgement)
     if config.teacher is not None:
         yield "teacher", _taught(config.teacher)
-    yield "held out", f"{data.test_fraction:g} to test, {data.validation_fraction:g} to validate"
+    if not config.procedure.joint:
+        parts = f"{data.test_fraction:g} to test, {data.validation_fraction:g} to validate"
+        yield "held out", parts
     now, default = (
         flat("", {name: one.model_dump(mode="json")[name] for name in _OTHERS})
         for one in (config, Config())
@@ -165,6 +179,8 @@ def asked_of_records(cohort: CohortTable) -> str:
 
 def _row(name: str, text: str) -> list[str]:
     lines = textwrap.wrap(one_line(text, len(text)), _WIDTH - _NAME) or [""]
+    if len(name) >= _NAME:
+        return [name, *(f"{'':<{_NAME}}{line}" for line in lines)]
     return [f"{name if not i else '':<{_NAME}}{line}" for i, line in enumerate(lines)]
 
 

@@ -49,6 +49,13 @@ def check_joint(config: Config, task: Task[Any]) -> None:
         )
     if config.judgement is not None:
         raise config.error("judgement", f"has no effect with procedure.name = '{name}'")
+    asked = config.study.hospitals if config.study is not None else []
+    if asked and set(asked) != set(task.options.names):
+        raise config.error(
+            "study.hospitals",
+            f"'{name}' is of the parties of [task.parties], {', '.join(task.options.names)}",
+            "name the same ones",
+        )
     for table, (keys, why) in _IGNORED.items():
         _check_ignored(config, table, keys, why)
     if name != SPLIT:
