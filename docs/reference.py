@@ -34,11 +34,13 @@ from wardround.client.sources.pacs.settings import (
 from wardround.client.sources.settings import FileSource
 from wardround.client.sources.sql.settings import SqlSource
 from wardround.common.config.load import Config
+from wardround.common.identifiers import RULES
 from wardround.common.process.main import app
 from wardround.common.settings.analyses import ANALYSES
 from wardround.common.settings.cohort import CohortIndex, CohortVariable
 from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.settings.effects import Effect
+from wardround.common.settings.joint import LinkageOptions
 from wardround.common.settings.judgement import JudgementTable
 from wardround.common.settings.known_effects import EFFECTS
 from wardround.common.settings.procedure import (
@@ -60,6 +62,7 @@ from wardround.common.tasks.imaging.options import (
     ImagingOptions,
     NetworkOptions,
 )
+from wardround.common.tasks.linked import LinkedOptions, PartyColumns
 from wardround.common.tasks.options import Columns, ModelOptions, TabularOptions
 from wardround.common.tasks.text.options import TextColumns, TextOptions
 from wardround.simulations.search.values import toml_text
@@ -94,6 +97,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "procedure own": OwnOptions,
     "procedure statistics": StatisticsOptions,
     "procedure trees": TreesOptions,
+    "procedure linkage": LinkageOptions,
     **{f"analysis {kind}": options for kind, options in ANALYSES.items()},
     "task tabular": TabularOptions,
     "task.columns": Columns,
@@ -103,6 +107,8 @@ _TABLES: dict[str, type[BaseModel]] = {
     "imaging task.files": FileOptions,
     "imaging task.model": NetworkOptions,
     "imaging task.augment": AugmentOptions,
+    "task linked": LinkedOptions,
+    "task.parties": PartyColumns,
     "task text": TextOptions,
     "text task.columns": TextColumns,
 }
@@ -126,6 +132,8 @@ def _block(name: str) -> str:
 def _table(name: str) -> str:
     if name == "strategies":
         return _strategies()
+    if name == "identifier rules":
+        return _identifier_rules()
     if name in sent.TABLES:
         return sent.table(name)
     if name == "site.toml":
@@ -238,6 +246,14 @@ def _number(value: Any) -> str:
     if isinstance(value, int) or value == round(value) < 1e9:
         return f"{int(value):,}"
     return f"{value:,g}"
+
+
+def _identifier_rules() -> str:
+    head = "| rule | has a form, and what is the same | for example | is |\n|---|---|---|---|\n"
+    return head + "".join(
+        f"| `{name}` | {rule.what} | `{rule.example[0]}` | `{rule.example[1]}` |\n"
+        for name, rule in RULES.items()
+    )
 
 
 def _strategies() -> str:

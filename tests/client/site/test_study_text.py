@@ -59,6 +59,34 @@ def test_which_rows_are_held_out_and_what_isnt_as_usual_is_shown() -> None:
     assert "other settings" not in study_text(STUDY, parse_config(""))
 
 
+LINKED = """
+[task]
+name = "linked"
+[task.identifiers]
+nhs = "nhs"
+born = "date"
+[task.parties.the-hospital-of-the-west]
+numeric = ["crp"]
+categorical = { sex = ["f", "m"] }
+[task.parties.registry]
+[procedure]
+name = "linkage"
+"""
+
+
+def test_by_what_persons_are_linked_and_whose_each_column_is_is_shown() -> None:
+    shown = study_text(STUDY, parse_config(LINKED))
+    for line in (
+        "persons by          nhs (rule 'nhs'); born (rule 'date')",
+        "columns of the-hospital-of-the-west\n"
+        "                    numeric: crp; categorical: sex: f, m",
+        "columns of registry none: who they are only",
+        "task's settings     rules: 1",
+    ):
+        assert line + "\n" in shown, shown
+    assert "held out" not in shown
+
+
 @given(st.text(min_size=1), st.text(), st.text())
 def test_no_text_of_a_researcher_is_more_than_text(key: str, inner: str, value: str) -> None:
     """Keys of a task of one's own, too: an escape sequence would write over what stands above."""

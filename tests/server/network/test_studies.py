@@ -53,6 +53,21 @@ enabled = false
 target = "died"
 numeric = ["lactate"]
 """
+LINKED = """
+[study]
+name = "link"
+purpose = "Who?"
+hospitals = ["north", "south"]
+wait_hours = 0.0
+[task]
+name = "linked"
+[task.identifiers]
+nhs = "nhs"
+[task.parties.north]
+[task.parties.south]
+[procedure]
+name = "linkage"
+"""
 
 
 def in_a_year() -> str:
@@ -149,6 +164,20 @@ def test_it_begins_with_the_fewest_once_the_others_were_waited_for(network: Netw
     run.events.admitted("north")
     network.studies.look()
     assert network.state(study)[0] == "waiting", "one is fewer than the two that it needs"
+    run.events.admitted("south")
+    network.studies.look()
+    assert network.state(study)[0] == "running"
+
+
+def test_a_joint_study_of_two_begins_with_all_its_parties_and_no_fewer(network: Network) -> None:
+    """Whatever masks or ``min_clients`` would want of a sum."""
+    config = parse_config(LINKED)
+    study = Study.of(config, network.port.description.now, "anna", now=now_utc())
+    run = network.submit(study)
+    run.begin = lambda board, ended: None  # type: ignore[method-assign]
+    run.events.admitted("north")
+    network.studies.look()
+    assert network.state(study)[0] == "waiting"
     run.events.admitted("south")
     network.studies.look()
     assert network.state(study)[0] == "running"
