@@ -25,6 +25,7 @@ from wardround.common.settings import (
     EvaluateOptions,
     StatisticsOptions,
     TreesOptions,
+    VerticalOptions,
 )
 from wardround.common.study.study import Study
 from wardround.common.trust.description import Description
@@ -98,7 +99,10 @@ def _check_cells(site: SitePolicy, config: Config) -> None:
     if isinstance(options, EvaluateOptions) and not options.disturbs:
         return
     if (
-        isinstance(options, DescribeOptions | EvaluateOptions | StatisticsOptions | TreesOptions)
+        isinstance(
+            options,
+            DescribeOptions | EvaluateOptions | StatisticsOptions | TreesOptions | VerticalOptions,
+        )
         and options.smallest_cell < site.smallest_cell
     ):
         raise site.refused(

@@ -92,8 +92,9 @@ def _check_columns(config: Config, options: LinkedOptions) -> None:
             f"'{name}' needs an outcome, and no party has one",
             'name it at one of them: outcome = "COLUMN", or time and event',
         )
+    dealer = getattr(config.procedure.settings, "dealer", None)
     for party, columns in options.parties.items():
-        if not columns.features and not columns.outcomes:
+        if not columns.features and not columns.outcomes and party != dealer:
             raise config.error(
                 f"task.parties.{party}",
                 f"has no column, so it has no part in '{name}'",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -58,6 +58,66 @@ class LinkageOptions(JointOptions):
 
 class VerticalOptions(JointOptions):
     """``[procedure]`` with ``name = "vertical"``: a model of columns at several parties."""
+
+    model: Literal["linear", "logistic", "poisson", "cox"] = Field(
+        description=(
+            "of an outcome that is a number (`linear`), two-valued (`logistic`), a count "
+            "(`poisson`), or time and event (`cox`)"
+        ),
+    )
+    link: str = Field(
+        min_length=1,
+        max_length=200,
+        description="the study whose [linkage](linkage.md) says which rows are of one person",
+    )
+    dealer: str = Field(
+        "coordinator",
+        min_length=1,
+        max_length=64,
+        description=(
+            "who deals random numbers, and must not work together with any party: `coordinator`, "
+            "or a party without columns"
+        ),
+    )
+    ridge: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description=(
+            "penalty: the mean loss of a person has half of it times the sum of squared "
+            "coefficients of columns of deviation 1 added"
+        ),
+    )
+    iterations: int = Field(
+        25, ge=1, le=200, description="most points at which the gradient is opened"
+    )
+    tolerance: float = Field(
+        0.01,
+        ge=1e-4,
+        le=0.1,
+        description=(
+            "the search ends with a step by the opened curvature after one in which no coefficient "
+            "changed by more"
+        ),
+    )
+    smallest_cell: int = Field(
+        5,
+        ge=3,
+        le=100,
+        description=(
+            "counts of two-valued columns and outcomes that are opened have at least as many "
+            "persons; columns that would have fewer are left out (`smallest_cell` of site.toml)"
+        ),
+    )
+    padded: int = Field(
+        1000,
+        ge=1,
+        le=10_000_000,
+        description="linked rows are filled up to a multiple of this many, which the server sees",
+    )
+    most_rows: int = Field(
+        1_000_000, ge=1, le=10_000_000, description="most persons; of more the study is refused"
+    )
 
 
 class SplitOptions(JointOptions):

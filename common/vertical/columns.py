@@ -72,15 +72,23 @@ def deal_columns(bank: Bank, counts: Sequence[int], label: str = "columns") -> A
     return masks
 
 
-def sums(seat: Seat, columns: Columns, row_share: Words, extra: Words, label: str) -> Any:
+def sums(
+    seat: Seat,
+    columns: Columns,
+    row_share: Words,
+    extra: Words,
+    label: str,
+    note: bytes = b"",
+) -> Any:
     """A party's step of X r, and its share of it followed by ``extra``: (columns + extras,).
 
     row_share : its share of r, (rows,)
     extra : its shares of sums that need no product, which are hidden by fresh shares of zero
+    note : for the dealer
     """
     mask = seat.hand.mask(label, (seat.rows,))
     size = columns.count + len(extra)
-    (opened,), given = yield from seat.opened(row_share - mask, size if seat.first else 0)
+    (opened,), given = yield from seat.opened(row_share - mask, size if seat.first else 0, note)
     share = seat.hand.share(f"{label} sums", (size,), given if seat.first else None)
     share = share.copy()
     share[: columns.count] += product(columns.opened, mask + opened if seat.first else mask)
@@ -96,11 +104,14 @@ def deal_sums(bank: Bank, masks: Words, extras: int, label: str) -> Any:
     return (yield from bank.give({0: [bank.deck.deal(f"{label} sums", value)]}))
 
 
-def weighted_gram(seat: Seat, columns: Columns, weight_share: Words, label: str) -> Any:
+def weighted_gram(
+    seat: Seat, columns: Columns, weight_share: Words, label: str, beside: Columns | None = None
+) -> Any:
     """A party's two steps of X diag(w) X^T, and its share of it, (columns, columns).
 
     weight_share : its share of w, (rows,). First w X is made in shares, which are opened under a
     mask of their own, then the product with X. Its fixed point is w's and twice the columns'.
+    beside : others, whose products with w X stand below: (columns + beside, columns)
     """
     rows, first, count = seat.rows, seat.first, columns.count
     mask = seat.hand.mask(f"{label} weight", (rows,))
@@ -112,18 +123,23 @@ def weighted_gram(seat: Seat, columns: Columns, weight_share: Words, label: str)
     scaled[columns.own] += columns.mask * opened
     mask = seat.hand.mask(f"{label} columns", (count, rows))
     scaled -= mask
-    (opened,), given = yield from seat.opened(scaled, count * count if first else 0)
-    share = seat.hand.share(f"{label} gram", (count, count), given if first else None).copy()
-    share += product(columns.opened, mask + opened if first else mask)
-    share[columns.own] += product(columns.mask, opened)
+    total = count + (0 if beside is None else beside.count)
+    (opened,), given = yield from seat.opened(scaled, total * count if first else 0)
+    share = seat.hand.share(f"{label} gram", (total, count), given if first else None).copy()
+    known = mask + opened if first else mask
+    for part, above in ((columns, 0), (beside, count)):
+        if part is not None:
+            share[above : above + part.count] += product(part.opened, known)
+            share[above + part.own.start : above + part.own.stop] += product(part.mask, opened)
     return share
 
 
-def deal_weighted_gram(bank: Bank, masks: Words, label: str) -> Any:
-    """The dealer's half of ``weighted_gram``."""
+def deal_weighted_gram(bank: Bank, masks: Words, label: str, beside: Words | None = None) -> Any:
+    """The dealer's half of ``weighted_gram``; ``beside``: masks of the others."""
     weight = bank.deck.total(f"{label} weight", (bank.rows,))
     to = len(bank.table.parties) - 1
     scaled = bank.deck.deal(f"{label} scaled", masks * weight, to)
     yield from bank.give({to: [scaled]})
     mask = bank.deck.total(f"{label} columns", masks.shape)
-    return (yield from bank.give({0: [bank.deck.deal(f"{label} gram", product(masks, mask))]}))
+    both = masks if beside is None else np.concatenate([masks, beside])
+    return (yield from bank.give({0: [bank.deck.deal(f"{label} gram", product(both, mask))]}))

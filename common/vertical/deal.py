@@ -15,7 +15,7 @@ computes the same words of the same label again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,9 +104,14 @@ class Deck:
 
     def deal(self, label: str, value: Words, to: int = 0) -> Words:
         """Deals shares of a value: what party ``to`` is sent; the others draw theirs."""
-        name = self._once.take(f"share {label}")
         left = value.copy()
+        for drawn in self.drawn(label, value.shape, to):
+            left -= drawn
+        return left
+
+    def drawn(self, label: str, shape: tuple[int, ...], to: int = 0) -> Iterator[Words]:
+        """What all parties but ``to`` draw as their shares."""
+        name = self._once.take(f"share {label}")
         for position, seed in enumerate(self._seeds):
             if position != to:
-                left -= stream(seed, name, value.shape)
-        return left
+                yield stream(seed, name, shape)
