@@ -5,9 +5,10 @@ shares of rho, rho r, ..., rho r^k with a random rho of its own, so that
 
     z = rho (v - 0) (v - 1) ... (v - (k - 1)),    v = c - r,
 
-is a public combination of them. z is opened: 0 where fewer than k persons are in the cell, and else
-uniform among all numbers but 0. Nothing else of v is told. A wrap of c + r past 2^64 makes v
-another number: of a cell of few it does so with probability k 2^-(64 - 2 bits of a column), at most 2^-33.
+is a public combination of them. z is opened: 0 where fewer than k persons are in the cell, and
+else uniform among all numbers but 0. Nothing else of v is told. A wrap of c + r past 2^64 makes v
+another number: of a cell of few it does so with probability k 2^-(64 - 2 bits of a column), at
+most 2^-33.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A column with two different values is 0 and 1 (the larger), so that sums of products of two such
 are counts; any other has mean 0 and deviation 1. One that never varies, or whose smaller group has
-fewer persons than the smallest cell, is left out: it becomes zeros, and all parties know that it is.
+fewer persons than the smallest cell, is left out: it becomes zeros, and all parties know that it
+is.
 """
 
 from __future__ import annotations
