@@ -9,6 +9,7 @@ from benchmarks.report import arguments
 
 NAMES = (
     "secagg",
+    "linkage",
     "simulation",
     "forms",
     "scaling",

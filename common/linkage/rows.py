@@ -40,9 +40,9 @@ class Rows:
     def digests(self, session: bytes) -> bytes:
         """32 bytes for each row that has a key, of this run alone."""
         start = hashlib.sha256(encode_parts(b"wardround linkage row 1", session))
-        found = []
+        found = bytearray()
         for key in self._keys:
             one = start.copy()
             one.update(key)
-            found.append(one.digest())
-        return b"".join(found)
+            found += one.digest()
+        return bytes(found)
