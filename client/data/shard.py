@@ -94,6 +94,16 @@ class OwnShard:
         return None
 
     def open(self) -> Opened:
+        """See ``Shard``. In a joint procedure the error itself, with lines and counts, stays in
+        this hospital's log."""
+        if self.held_out_key is None or not self.config.procedure.joint:
+            return self._opened()
+        try:
+            return self._opened()
+        except DataError as error:
+            raise DataError(kept_here(error), who=self.name) from None
+
+    def _opened(self) -> Opened:
         raw = self.task.at(self.open_shard(), self.name)
         if self.task.size(raw) == 0:
             raise DataError("the shard has no usable rows; check the data path", who=self.name)
@@ -109,6 +119,12 @@ class OwnShard:
 
     def prepare(self, parts: Callable[[], Parts], totals: Sums, digest: str) -> dict[str, Examples]:
         return prepare_parts(self, parts(), totals)
+
+
+def kept_here(error: DataError) -> str:
+    """What other parties are told of an error of this hospital's data; its log has the whole."""
+    log.error("%s", error)
+    return "its data don't fit the study; that hospital's own log says where and why"
 
 
 def prepare_parts(shard: Shard, parts: Parts, totals: Sums) -> dict[str, Examples]:

@@ -7,8 +7,9 @@ import secrets
 from typing import Any
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.data.shard import kept_here
 from wardround.client.state import ClientState
-from wardround.common.errors import PolicyRefused, RequestRefused
+from wardround.common.errors import DataError, JointRefused, PolicyRefused, RequestRefused
 from wardround.common.joint.known import make_joint
 from wardround.common.joint.party import COORDINATOR, Me, Party, Turn
 from wardround.common.joint.sealing import Setting
@@ -20,16 +21,20 @@ _SEAT = "joint"
 
 
 def answer_letters(content: Content, hospital: Hospital, state: ClientState) -> Content:
-    """This hospital's turn. Raises RequestRefused, JointRefused, DataError."""
+    """This hospital's turn. Raises RequestRefused, and JointRefused, which tells nothing of its
+    rows: what is wrong with its data stands in its own log."""
     if not hospital.config.procedure.joint:
         raise RequestRefused("this hospital's study has no joint procedure")
     request = LettersRequest.from_records(content)
-    kept = hospital.working.get(_SEAT)
-    if kept is None or kept[0] != (hospital.plan.run, id(state.records)):
-        kept = (hospital.plan.run, id(state.records)), _seat(hospital, state)
-        hospital.working[_SEAT] = kept
-    seat: Seat = kept[1]
-    return seat.take(request).to_records()
+    try:
+        kept = hospital.working.get(_SEAT)
+        if kept is None or kept[0] != (hospital.plan.run, id(state.records)):
+            kept = (hospital.plan.run, id(state.records)), _seat(hospital, state)
+            hospital.working[_SEAT] = kept
+        seat: Seat = kept[1]
+        return seat.take(request).to_records()
+    except DataError as error:
+        raise JointRefused(str(error) if hospital.simulated else kept_here(error)) from None
 
 
 def _seat(hospital: Hospital, state: ClientState) -> Seat:

@@ -176,10 +176,11 @@ def _without_duplicates(rows: LinkedRows) -> LinkedRows:
     if not again:
         return rows
     if rows.options.duplicates == "refuse":
+        many = f"{len(again)} rows have" if len(again) > 1 else "1 row has"
         raise rows.table.wrong(
             np.array(again, dtype=np.int64),
             sorted(rows.options.identifiers)[0],
-            f"{len(again)} rows have the same identifiers as an earlier one; keep one row of a "
+            f"{many} the same identifiers as an earlier one; keep one row of a "
             "person, add an identifier, or set task.duplicates = 'leave_out'",
         )
     kept = np.ones(len(rows), dtype=np.bool_)

@@ -145,6 +145,22 @@ def test_a_hospital_has_one_part_and_its_own_columns(tmp_path: Path) -> None:
         OwnShard("west", made, config, lambda: made.load(path)).open()
 
 
+def test_what_is_wrong_with_its_rows_stays_in_the_hospitals_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other parties would learn of counts and lines, which no plan lists."""
+    config = parse_config(TOML)
+    made, path = make_task(config), write(tmp_path / "lab.csv", DOUBLED)
+    with pytest.raises(DataError) as error:
+        OwnShard("lab", made, config, lambda: made.load(path), b"k" * 32).open()
+    assert str(error.value) == (
+        "lab: its data don't fit the study; that hospital's own log says where and why"
+    )
+    assert f"{path}:6: column 'nhs': 1 row" in caplog.text
+    with pytest.raises(DataError, match="lab.csv:6"):
+        OwnShard("lab", made, config, lambda: made.load(path)).open()
+
+
 def test_the_version_of_the_rules_is_in_what_parties_agree_on() -> None:
     config = parse_config(TOML)
     assert config.task.options["rules"] == 1
