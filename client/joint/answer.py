@@ -55,7 +55,7 @@ def _seat(hospital: Hospital, state: ClientState) -> Seat:
         return procedure.party(
             with_rows(
                 me,
-                rows=rows_of(hospital),
+                rows=rows_of(hospital) if procedure.reads(me.name) else None,
                 links=hospital.links,
                 study=hospital.study,
                 workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,

@@ -136,6 +136,10 @@ class JointProcedure(ABC):
     def letter_bytes(self) -> int:
         """The most bytes of a letter, before it is sealed: it stands in the plan."""
 
+    def reads(self, name: str) -> bool:
+        """Whether a party needs the rows that it has."""
+        return True
+
     @property
     def told(self) -> Mapping[str, int]:
         """Names of the texts that are told at the end, each with its most characters."""

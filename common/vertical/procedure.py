@@ -20,7 +20,7 @@ from wardround.common.vertical.harmonics import sizes
 from wardround.common.vertical.machine import Memory, Talk, Talking
 from wardround.common.vertical.plan import Plan
 from wardround.common.vertical.ring import Reals
-from wardround.common.vertical.rows import LEFT_OUT, Scaled, scaled, scaled_inputs
+from wardround.common.vertical.rows import LEFT_OUT, TWO_VALUED, Scaled, scaled, scaled_inputs
 from wardround.common.vertical.told import TOLD, deal_tell, most_characters, tell
 
 _MODELS = {"linear": linear, "logistic": logistic}
@@ -74,6 +74,10 @@ class Vertical(JointProcedure):
     def told(self) -> Mapping[str, int]:
         """Coefficients, standard errors, and what was left out."""
         return {TOLD: most_characters(self.plan.width)}
+
+    def reads(self, name: str) -> bool:
+        """The dealer has no columns."""
+        return name != self._options.dealer
 
     def party(self, me: Me) -> Party:
         """Of linked rows, or the dealer. Raises DataError by place, JointRefused."""
@@ -140,8 +144,12 @@ def _check_outcome(outcome: Reals, options: VerticalOptions) -> None:
         few = min(float(outcome.sum()), float(len(outcome) - outcome.sum()))
         if few < options.smallest_cell:
             raise JointRefused("the outcome has a group of too few persons")
-    elif options.model == "linear" and not scaled([outcome], len(outcome), 1).kinds[0]:
-        raise JointRefused("the outcome is the same of all linked persons")
+    elif options.model == "linear":
+        (kind,) = scaled([outcome], len(outcome), 1).kinds
+        if kind == LEFT_OUT:
+            raise JointRefused("the outcome is the same of all linked persons")
+        if kind == TWO_VALUED:  # sums with it would be counts that nobody has tested
+            raise JointRefused("the outcome is two-valued: take model = 'logistic'")
 
 
 def _party(plan: Plan, me: Me, rows: _Rows, memory: Memory) -> Talk:

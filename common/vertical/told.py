@@ -103,7 +103,7 @@ def _text(known: Known, fitted: Fitted, found: Mapping[str, Any], rows: int) -> 
     }
     if found["intercept"] is not None:
         text["intercept"] = _rounded(found["intercept"])
-    return json.dumps(text, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return json.dumps(text, sort_keys=True)
 
 
 def _rounded(value: float) -> float:

@@ -67,6 +67,7 @@ class Consortium:
     levels: Mapping[str, list[str]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     digests: Mapping[str, bytes] = field(default_factory=dict)
+    session: bytes = SESSION
 
     def __post_init__(self) -> None:
         parties: dict[str, Any] = {
@@ -90,7 +91,7 @@ class Consortium:
             link = Link(np.arange(len(self.outcome[1])), self.digests.get(name, b"d" * 32))
             links = SimpleNamespace(open=lambda *_: link)
         parties = self.procedure.parties
-        me = Me(name, parties, name.encode().ljust(32), SESSION, rows, "s", links, 1, state)
+        me = Me(name, parties, name.encode().ljust(32), self.session, rows, "s", links, 1, state)
         dealer = name == DEALER
         return self.procedure.coordinator(me) if dealer else self.procedure.party(me)
 

@@ -206,6 +206,11 @@ def other_links() -> Consortium:
     return found
 
 
+def two_valued() -> Consortium:
+    data = draw()
+    return consortium(data | {"eta": data["y"]}, model="linear")
+
+
 def all_constant() -> Consortium:
     data = draw()
     return Consortium(
@@ -221,6 +226,7 @@ def all_constant() -> Consortium:
         (separated, "tell the outcome by itself", None),
         (collinear, "determine each other", None),
         (three_valued, "two-valued", -1),
+        (two_valued, "take model = 'logistic'", -1),
         (rare, "too few persons", -1),
         (other_links, "links differ", 1),
         (all_constant, "no input is left", 1),
