@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.client.site.approval import Approvals, Decision
+from wardround.client.site.joint_text import of_this_kit
 from wardround.client.site.kit import Kit
 from wardround.client.site.plan_text import plan_text
 from wardround.client.site.policy import load_site
@@ -20,6 +21,7 @@ from wardround.client.site.study_text import (
     Shown,
     asked_of_analyses,
     asked_of_groups,
+    asked_of_joint,
     asked_of_records,
     asked_of_teacher,
     chosen_otherwise,
@@ -140,11 +142,16 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
         options := kit.description.config().procedure.settings, StatisticsOptions
     ):
         say(asked_of_analyses(options))
+    if now.study is None and kit.description.config().procedure.joint:
+        say(asked_of_joint(kit.description.config()))
     for text in asked_of_sources(kit, now.study, now.config):
         say(text)
     say(plan_text(manifest))
     asking = now.config if now.config is not None else kit.description.config()
     if line := sentence(Questions(kit.state), asking):
+        say(line)
+    name = now.study.name if now.study is not None else kit.description.federation
+    for line in of_this_kit(asking, kit.state, kit.name, name):
         say(line)
     for line in _together(kit, now):
         say(line)

@@ -70,22 +70,6 @@ def check_helped(site: SitePolicy, config: Config, state: Path, run: str, others
             )
 
 
-def helped_sentence(config: Config, state: Path, others: set[str]) -> str:
-    """For the people who approve a linkage: how often there was one before; '' of anything else."""
-    if not isinstance(config.procedure.settings, LinkageOptions):
-        return ""
-    helped = Helped(state / FOLDER)
-    counted = {party: helped.total(party) for party in sorted(others)}
-    said = "; ".join(
-        f"{one_line(party, 100)}: {one.linkages} linkages, {one.ids} identifiers"
-        for party, one in counted.items()
-    )
-    return (
-        f"So far this hospital has helped to look up {said}. Each identifier that another party "
-        "asks about is one that it can know to be here or not, whoever the person is."
-    )
-
-
 def identifiers_of(config: Config) -> dict[str, str]:
     """The identifiers that persons are linked by, each with its rule; empty where none are."""
     found = config.task.options.get("identifiers")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wardround.client.site.joint_text import PROCEDURES as JOINT
 from wardround.common.compression.writing import REACH
 from wardround.common.errors import WardroundError
 from wardround.common.manifest.manifest import Manifest
@@ -71,6 +72,7 @@ _PROCEDURES = {
     ),
 }
 
+_PROCEDURES |= JOINT
 _OWN = (
     "sums that this hospital's own copy of that file works out; its SHA-256 stands in the settings "
     "that all share"
@@ -159,7 +161,9 @@ def _rounds(manifest: Manifest) -> str:
 def _asking(manifest: Manifest) -> list[tuple[str, str]]:
     """Of a study that trains nothing: what is asked, and how often."""
     steps = f"at most {manifest.steps}, one sum of all hospitals each"
-    if manifest.secure_aggregation.enabled:
+    if manifest.procedure in JOINT:
+        steps = f"at most {manifest.steps}, in each a sealed letter to each other party"
+    elif manifest.secure_aggregation.enabled:
         steps += f"; for each at most {manifest.uploads} masked vectors, of which one sum is opened"
     else:
         steps += ", as often as the server asks"

@@ -198,7 +198,7 @@ class Population:
                     simulated=True,
                     tells_failures=True,
                     finished=self._finished_model,
-                    study=self.config.federation.name,
+                    study=study_name(self.config),
                 ),
             )
         return hospitals
@@ -247,7 +247,7 @@ class Population:
         options = self.config.procedure.settings
         if isinstance(options, JointOptions):
             about = Record(
-                name=self.config.federation.name,
+                name=study_name(self.config),
                 made="in a simulation",
                 parties=sorted(self.names),
                 used_by=options.used_by if isinstance(options, LinkageOptions) else [],
@@ -298,6 +298,11 @@ class Population:
             raise DataError(f"{path or 'the example data'}: no usable rows")
         self.notes += [f"data.path: {one}" for one in self.task.left_out(pooled)]
         return pooled
+
+
+def study_name(config: Config) -> str:
+    """As hospitals know it: of a network's study its own, else the federation's."""
+    return config.study.name if config.study is not None else config.federation.name
 
 
 def create_ledger(hospital: Hospital) -> None:

@@ -30,7 +30,9 @@ def link_first(config: Config, population: Population, run: RunDirectory, go_on:
         return False
     asked = ProcedureTable(name=LINKAGE, used_by=["*"], smallest=_FEWEST, padded=1)
     federation = config.federation.model_copy(update={"name": name})
-    linkage = config.model_copy(update={"federation": federation, "procedure": asked})
+    study = config.study.model_copy(update={"name": name}) if config.study is not None else None
+    changed = {"federation": federation, "study": study, "procedure": asked}
+    linkage = config.model_copy(update=changed)
     hospitals = Population(linkage, make_task(linkage))
     hospitals.keep_links(run.path / LINKS)
     text = linkage.to_toml(run.path / _LINKAGE / "run")

@@ -9,12 +9,7 @@ from typing import Any
 import pytest
 
 from wardround.client.links.helped import Helped
-from wardround.client.site.joint_rules import (
-    check_helped,
-    check_joint,
-    columns_of,
-    helped_sentence,
-)
+from wardround.client.site.joint_rules import check_helped, check_joint, columns_of
 from wardround.client.site.policy import SitePolicy, load_site
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused
@@ -94,6 +89,3 @@ def test_a_plan_is_refused_once_a_party_was_helped_so_often(
         check_helped(one, config, tmp_path, "run-2", {"lab", "registry"})
     with pytest.raises(PolicyRefused, match="max_linked_ids: .* 500 identifiers of 'lab'"):
         check_helped(site("max_linked_ids = 500"), config, tmp_path, "run-2", {"lab"})
-    said = helped_sentence(config, tmp_path, {"lab", "registry"})
-    assert "lab: 1 linkages, 500 identifiers; registry: 0 linkages, 0 identifiers" in said
-    assert helped_sentence(asked("describe"), tmp_path, {"lab"}) == ""
