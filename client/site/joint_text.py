@@ -1,6 +1,7 @@
 """A joint procedure for people who approve it: who learns what of whom, and what was before.
 
-What is opened follows from the settings; what a hospital's own kit has (links, counts) is read here.
+What is opened follows from the settings; what a hospital's own kit has (links, counts) is read
+here.
 """
 
 from __future__ import annotations
@@ -48,38 +49,43 @@ def learned(config: Config) -> Iterator[tuple[str, str]]:
     if isinstance(options, LinkageOptions):
         yield from _of_linkage(options, names)
     elif isinstance(options, VerticalOptions):
-        dealer = _who(options.dealer)
+        values = options.model_dump()
+        dealer, fewest = str(values.get("dealer", COORDINATOR)), values.get("smallest_cell", 5)
         yield (
-            f"learned by each of {names}",
-            "how many persons are linked; of all their columns sums, counts and products over "
-            f"these persons, no count of fewer than {options.smallest_cell}; the coefficients and "
-            "what leads to them",
+            "the parties learn",
+            f"{names}: how many persons are linked; of all their columns sums, counts and products "
+            f"over these persons, no count of fewer than {fewest}; coefficients and what leads to "
+            "them",
         )
-        yield f"learned by {dealer}", "sizes. With one of the parties it could read every value"
+        yield (
+            "the dealer learns",
+            f"{_who(dealer)}: sizes. Together with one of the parties it could read values of rows",
+        )
     elif isinstance(options, SplitOptions):
         yield (
-            f"learned by each of {names}",
-            "of every linked person what crosses between the parts of the network: outcomes and "
-            "inputs may be guessed from it, as far as the noise lets one",
+            "the parties learn",
+            f"{names}: of every linked person what crosses between the parts of the network; "
+            "outcomes and inputs may be guessed from it, as far as its noise lets one",
         )
 
 
 def _of_linkage(options: LinkageOptions, names: str) -> Iterator[tuple[str, str]]:
     yield (
-        f"learned by each of {names}",
-        "which of its own persons all of them have, too, and how many, from "
-        f"{options.smallest} on: that a person is at the others may itself be a diagnosis",
+        "the parties learn",
+        f"{names}: which of its own persons all of them have, too, and how many, if at least "
+        f"{options.smallest}. That a person is at the others may be a diagnosis by itself",
     )
     yield (
-        f"learned by {_who(options.compare)}",
-        "how many persons any of them have in common, of too few, too; not who they are",
+        "who compares learns",
+        f"{_who(options.compare)}: how many persons any of them have in common, of too few, too; "
+        "not who they are",
     )
     yield (
-        "learned by everybody",
+        "all of them learn",
         f"how many rows each of them has, rounded up to a multiple of {options.padded}",
     )
     named = ", ".join(one_line(one, 200) for one in options.used_by)
-    yield "link used by", f"studies named {named}" if named else "studies of this one's name"
+    yield "link is used by", f"studies named {named}" if named else "studies of this one's name"
 
 
 def of_this_kit(config: Config, state: Path, here: str, study: str) -> Iterator[str]:
@@ -101,8 +107,8 @@ def of_this_kit(config: Config, state: Path, here: str, study: str) -> Iterator[
             for party, one in counted.items()
         )
         yield (
-            f"So far this hospital has helped {said}. Of each identifier that another party brings, "
-            "be it a guess, it can learn whether everybody has that person."
+            f"So far this hospital has helped {said}. Of each identifier that another party "
+            "brings, be it a guess, it can learn whether everybody has that person."
         )
     elif isinstance(link := getattr(options, "link", None), str):
         yield _link(state, link, study)

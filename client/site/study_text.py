@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from wardround.client.site.cohort_text import cohort_rows
+from wardround.client.site.joint_text import learned
 from wardround.common.config.load import Config
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.run.shaping import flat
@@ -114,6 +115,7 @@ def _settings(config: Config) -> Iterator[tuple[str, str]]:
         if isinstance(found, StatisticsOptions):
             for one in found.parsed():
                 yield "asks for", f"'{one.name}' ({one.kind}): {one.reads()}"
+        yield from learned(config)
     if config.judgement is not None:
         yield "figures by groups", _judged(config.judgement)
     if config.teacher is not None:
@@ -149,6 +151,11 @@ def _taught(table: TeacherTable) -> str:
 def asked_of_teacher(table: TeacherTable) -> str:
     """The same of a federation that is one study."""
     return "\n".join(_row("teacher", _taught(table))) + "\n"
+
+
+def asked_of_joint(config: Config) -> str:
+    """The same of a federation that is one study: who has which columns, and who learns what."""
+    return "\n".join(line for name, text in _asked(config) for line in _row(name, text)) + "\n"
 
 
 def asked_of_analyses(options: StatisticsOptions) -> str:

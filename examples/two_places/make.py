@@ -1,9 +1,9 @@
 """Two places that have the same persons, made up: a laboratory's values, and a registry of deaths.
 
-Most persons are at both, written as each place writes them: numbers with and without blanks, dates in
-two forms, names with and without their marks. What kills is in both places' columns, so neither
-predicts as well alone. ``everything.csv`` is what nobody has: all columns of all persons, to try a
-study on one machine.
+Most persons are at both, written as each place writes them: numbers with and without blanks, dates
+in two forms, names in capitals or not. What kills is in both places' columns, so neither predicts
+as well alone. ``everything.csv`` is what nobody has: all columns of all persons, to try a study on
+one machine.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from wardround.client.site.study_text import (
     Shown,
+    asked_of_joint,
     asked_of_records,
     chosen_otherwise,
     differs_by,
@@ -82,9 +83,18 @@ def test_by_what_persons_are_linked_and_whose_each_column_is_is_shown() -> None:
         "                    numeric: crp; categorical: sex: f, m",
         "columns of registry none: who they are only",
         "task's settings     rules: 1",
+        "link is used by     studies of this one's name",
     ):
         assert line + "\n" in shown, shown
     assert "held out" not in shown
+    words = " ".join(shown.split())
+    assert (
+        "the parties learn registry, the-hospital-of-the-west: which of its own persons all of "
+        "them have, too, and how many, if at least 20." in words
+    )
+    assert "who compares learns the server: how many persons any of them have in common" in words
+    assert "rounded up to a multiple of 1000" in words
+    assert asked_of_joint(parse_config(LINKED)) in shown
 
 
 @given(st.text(min_size=1), st.text(), st.text())
