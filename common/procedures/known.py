@@ -60,7 +60,8 @@ def steps_of(config: Config) -> int:
 
 def needs_model(config: Config) -> bool:
     """Whether the configured procedure is asked of a finished model."""
-    return not config.procedure.trains and _kind(config).needs_model
+    asks = not config.procedure.trains and not config.procedure.joint
+    return asks and _kind(config).needs_model
 
 
 def step_words(config: Config, procedure: Procedure, earlier: Earlier) -> Words | None:
