@@ -127,7 +127,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("hospitals", _many(manifest.roster)),
         ("task", task),
         *(_training(manifest) if manifest.procedure == TRAIN else _asking(manifest)),
-        ("secure aggregation", _secure(manifest)),
+        *([] if manifest.procedure in JOINT else [("secure aggregation", _secure(manifest))]),
         ("privacy", _privacy(manifest)),
         *_covered(manifest),
         (

@@ -18,7 +18,13 @@ import numpy as np
 import pytest
 
 from tests.common.tasks.text.tiny import tiny_encoder
+from wardround.client.links.kept import Kept
+from wardround.client.links.store import may_use
+from wardround.client.site.joint_rules import check_joint
+from wardround.client.site.policy import load_site
+from wardround.common.config.load import load_config
 from wardround.common.durable.tensors import read_tensors
+from wardround.simulations.run.analyse import analyse
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -153,3 +159,26 @@ def test_users_stay_at_their_hospital_and_words_rank_what_nobody_chose(
     assert all(one["users.weight"].shape == (64, 8) for one in kept.values())
     assert not np.array_equal(kept["north"]["users.weight"], kept["south"]["users.weight"])
     np.testing.assert_array_equal(kept["north"]["items.weight"], shared["items.weight"])
+
+
+def test_two_places_have_the_persons_whom_each_writes_in_its_own_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also under the rules that the example gives each place."""
+    make = loaded(tmp_path, monkeypatch, "two_places", "make")
+    monkeypatch.setattr(make, "PERSONS", 150)
+    monkeypatch.setattr(make, "BOTH", 60)
+    places, folder = tmp_path / "places", tmp_path / "two_places"
+    places.mkdir()
+    make.make(places)
+    (places / "everything.csv").unlink()
+    link = load_config(folder / "link.toml", [f"data.path={places}"])
+    found = analyse(link)
+    for place in ("lab", "registry"):
+        (kept,) = Kept(found.run_directory / "links" / place).records()
+        assert kept.persons == 60 and may_use(kept, "who-dies"), kept
+        shutil.copy(folder / f"{place}.toml", tmp_path / "site.toml")
+        rules = load_site(tmp_path / "site.toml")
+        for study in (link, load_config(folder / "model.toml")):
+            check_joint(rules, study, place)
+            assert study.procedure.name in rules.procedures
