@@ -17,7 +17,8 @@ _SPELT = str.maketrans(
     | {"ı": "i", "ħ": "h", "ŋ": "n", "ŧ": "t", "ĸ": "k", "ſ": "s", "ə": "e"}
 )
 _MARKS = re.compile(
-    "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u064b-\u0652\u0670\u20d0-\u20ea]"
+    "[\u02b0-\u02ff\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u0640\u064b-\u0652\u0670"
+    "\u20d0-\u20ea]"
 )
 _SEPARATORS = re.compile("[\\s./\u2010-\u2015\u2212_-]+")
 _LONG = re.compile("a[ae]+|oe+|ue+")
@@ -38,7 +39,7 @@ def compact(text: str) -> str:
 
 
 def _digit(letter: str) -> str:
-    value = unicodedata.decimal(letter, None)
+    value = _OLD.decimal(letter, None)
     return letter if value is None else str(value)
 
 
@@ -49,7 +50,7 @@ def letters(text: str) -> str:
         return "".join(filter(str.isalpha, text.lower()))
     text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     text = _MARKS.sub("", text.translate(_SPELT))
-    return "".join(one for one in text if unicodedata.category(one)[0] in "LM")
+    return "".join(one for one in text if _OLD.category(one)[0] in "LM")
 
 
 def short_vowels(text: str) -> str:

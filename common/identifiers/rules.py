@@ -18,7 +18,7 @@ from wardround.common.text import code
 
 VERSION = 1
 MOST_CHARACTERS = 200
-"""Of a text that has a form: none is longer than that in bytes that a length of two can say."""
+"""Of a text that has a form, and of the form: so that its length in bytes fits into two."""
 RuleName = Literal[
     "exact", "name", "date", "postcode", "number", "luhn", "mod97", "nhs", "nir", "bsn",
     "rijksregister", "personnummer", "cpr", "fodselsnummer", "hetu", "dni", "codice_fiscale",
@@ -45,7 +45,8 @@ class Rule:
         """The normal form of a text; None where it has none."""
         if not text or len(text) > MOST_CHARACTERS or not is_old(text):
             return None
-        return self.read(text) or None
+        found = self.read(text)
+        return found if found and len(found) <= MOST_CHARACTERS else None
 
 
 def _national(read: Callable[[str], str | None]) -> Callable[[str], str | None]:

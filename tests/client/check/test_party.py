@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from tests.common.identifiers.made import nhs_numbers
@@ -85,6 +87,31 @@ def test_a_party_that_fits_has_no_errors(kits: dict[str, Kit]) -> None:
     roles = {one.name: (one.role, one.values) for one in found.columns}
     assert roles["nhs"] == ("identifier (nhs)", "") and roles["surname"][0] == "identifier (name)"
     assert roles["sex"] == ("category", "female (20), male (20)")
+
+
+def test_a_database_and_a_sheet_are_read_as_a_file_is(kits: dict[str, Kit]) -> None:
+    """Keys of numbers that a database or Excel holds as such are those of their texts."""
+    kit = kits["registry"]
+    numbers = nhs_numbers(30)
+    with sqlite3.connect(kit.folder / "rows.db") as base:
+        base.execute("create table r (id integer, surname text, died integer)")
+        cells = [(int(n), CANARY, k % 2) for k, n in enumerate(numbers)]
+        base.executemany("insert into r values (?, ?, ?)", cells)
+    base.close()
+    (kit.folder / "query.sql").write_text("select id as nhs, surname, died from r")
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in [("nhs", "surname", "died"), *((float(n), CANARY, "no") for n in numbers)]:
+        book.active.append(row)
+    book.save(kit.folder / "rows.xlsx")
+    sources = {
+        "base": 'source = "sql"\nurl = "sqlite:///rows.db"\nquery = "query.sql"\n',
+        "sheet": 'path = "rows.xlsx"\nsnapshot = true\n',
+    }
+    for name, lines in sources.items():
+        kit.site_path.write_text(rules(kit.site_path) + f"[data.{name}]\n{lines}")
+        found = checked(Terms.read(kit, "cpu", data=Data(none=True)), datetime(2026, 1, 1))
+        assert told(found, "error") == [] and found.rows == 30, name
 
 
 def test_what_can_not_be_linked_is_counted_and_what_lacks_is_named(kits: dict[str, Kit]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from itertools import pairwise
 
 import pytest
@@ -63,6 +64,7 @@ def test_a_single_wrong_digit_is_found(rule: str) -> None:
 @example("Ǆ")
 @example("aae")
 @example("ŉ2A\u212a")
+@example("\ufdfa" * 30)
 def test_the_form_of_a_form_is_itself(rule: str, text: str) -> None:
     found = form(rule, text)
     assert found is None or form(rule, found) == found
@@ -77,7 +79,8 @@ def test_examples_of_the_documents_are_right(rule: str) -> None:
 SAME = {
     "name": [
         ("Müller", "MUELLER", "Muller", "mu\u0308ller", " Müller "),
-        ("O'Brien", "O’Brien", "OBrien", "o brien"),
+        ("O'Brien", "O’Brien", "OBrien", "o brien", "O\u02bcBrien"),
+        ("محمد", "مُحَمَّد", "محـمد"),
         ("Smith-Jones", "Smith Jones", "SMITH‐JONES"),
         ("van der Berg", "Van Der Berg", "vanderberg"),
         ("Åse", "Aase", "Ase", "A\u030ase"),
@@ -105,6 +108,14 @@ SAME = {
 def test_spellings_of_one_are_one(rule: str, texts: tuple[str, ...]) -> None:
     found = [form(rule, text) for text in texts]
     assert found[0] is not None and len(set(found)) == 1, found
+
+
+@given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x17F), max_size=20))
+def test_capitals_and_composed_letters_never_make_another_name(text: str) -> None:
+    found = form("name", text)
+    others = [text.upper(), text.lower(), text.title(), f" {text}-"]
+    others += [unicodedata.normalize(way, text) for way in ("NFC", "NFD", "NFKC", "NFKD")]
+    assert {form("name", other) for other in others} == {found}
 
 
 DIFFERENT = {
