@@ -40,7 +40,7 @@ from wardround.common.settings.analyses import ANALYSES
 from wardround.common.settings.cohort import CohortIndex, CohortVariable
 from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.settings.effects import Effect
-from wardround.common.settings.joint import LinkageOptions
+from wardround.common.settings.joint import LinkageOptions, SplitOptions
 from wardround.common.settings.judgement import JudgementTable
 from wardround.common.settings.known_effects import EFFECTS
 from wardround.common.settings.procedure import (
@@ -63,6 +63,7 @@ from wardround.common.tasks.imaging.options import (
     NetworkOptions,
 )
 from wardround.common.tasks.linked import LinkedOptions, PartyColumns
+from wardround.common.tasks.linked.images import ImageColumn
 from wardround.common.tasks.options import Columns, ModelOptions, TabularOptions
 from wardround.common.tasks.text.options import TextColumns, TextOptions
 from wardround.simulations.search.values import toml_text
@@ -98,6 +99,8 @@ _TABLES: dict[str, type[BaseModel]] = {
     "procedure statistics": StatisticsOptions,
     "procedure trees": TreesOptions,
     "procedure linkage": LinkageOptions,
+    "procedure split": SplitOptions,
+    "task.parties.NAME.images": ImageColumn,
     **{f"analysis {kind}": options for kind, options in ANALYSES.items()},
     "task tabular": TabularOptions,
     "task.columns": Columns,
@@ -166,10 +169,11 @@ def _rows(model: type[BaseModel], effects: Iterable[Effect]) -> Iterator[str]:
 
 
 def _is_table(annotation: Any) -> bool:
-    """Whether a key holds a table, or a list of tables."""
+    """Whether a key holds a table, maybe none, or a list of tables."""
     if get_origin(annotation) is list:
         (annotation,) = get_args(annotation)
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    kinds = [one for one in _kinds(annotation) if one is not type(None)]
+    return all(isinstance(one, type) and issubclass(one, BaseModel) for one in kinds)
 
 
 def _default(field: FieldInfo) -> str:

@@ -61,6 +61,8 @@ SITES = {
     "server/studies/migrations/versions/v0001_studies.py": {"alembic", "sqlalchemy"},
     "server/transport/service.py": {"grpc_health"},
     "simulations/privacy/attacks/membership_inference.py": {"sklearn"},
+    "simulations/privacy/attacks/split_features.py": {"sklearn"},
+    "simulations/privacy/attacks/split_labels.py": {"sklearn"},
     "simulations/search/study.py": {"optuna"},
 }
 """All imports, at whatever depth, of what the plain install lacks (formats of data apart)."""

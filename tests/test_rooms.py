@@ -30,7 +30,7 @@ ORDER = {
         "model run trust",
         "audit card privacy results secagg study",
         "joint",
-        "linkage vertical",
+        "linkage split vertical",
         "manifest model_folder",
         "bundle explain export",
         "predict process",

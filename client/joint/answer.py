@@ -8,6 +8,7 @@ from typing import Any
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.data.shard import kept_here
+from wardround.client.joint.kept import keep_part
 from wardround.client.state import ClientState
 from wardround.common.errors import DataError, JointRefused, PolicyRefused, RequestRefused
 from wardround.common.joint.known import make_joint
@@ -16,6 +17,7 @@ from wardround.common.joint.sealing import Setting
 from wardround.common.joint.seat import Seat, Who, simulated_secret, with_rows
 from wardround.common.protocol.letters import LettersRequest
 from wardround.common.protocol.message import Content
+from wardround.common.settings import LINKAGE
 
 _SEAT = "joint"
 
@@ -63,8 +65,12 @@ def _seat(hospital: Hospital, state: ClientState) -> Seat:
         )
 
     def keep(turn: Turn, session: bytes) -> None:
-        if turn.kept and hospital.links is not None:
+        if not turn.kept:
+            return
+        if procedure.name == LINKAGE and hospital.links is not None:
             hospital.links.keep(session, turn.kept, rows_of(hospital).keys)
+        elif procedure.name != LINKAGE and (folder := hospital.model_folder) is not None:
+            keep_part(folder, procedure.name, hospital.plan.run, hospital.study, turn.kept)
 
     who = Who(hospital.name, hospital.identity, roster, fresh, keep)
     setting = Setting.of(hospital.config, procedure, hospital.plan.run)

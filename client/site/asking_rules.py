@@ -88,3 +88,11 @@ class AskingRules(MachineRules):
             "in all runs together: [guesses](linkage.md#guesses) are counted"
         ),
     )
+    split_networks: bool = Field(
+        False,
+        description=(
+            "whether a [split network](vertical.md#split-networks) may be trained, beside "
+            '`"split"` in `procedures`: what crosses there is of single persons, and without noise '
+            "tells others their outcomes and features"
+        ),
+    )

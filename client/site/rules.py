@@ -23,6 +23,7 @@ from wardround.common.secagg.graph import thresholds
 from wardround.common.settings import (
     DescribeOptions,
     EvaluateOptions,
+    SplitOptions,
     StatisticsOptions,
     TreesOptions,
     VerticalOptions,
@@ -59,6 +60,12 @@ def check_rules(
     _allowed(site, "federations", "federation", manifest.federation)
     _allowed(site, "tasks", "task", manifest.task)
     _allowed(site, "procedures", "procedure", manifest.procedure)
+    if isinstance(config.procedure.settings, SplitOptions) and not site.split_networks:
+        raise site.refused(
+            "split_networks",
+            "this hospital allows none (false), the run is a split network, in which numbers of "
+            "single persons cross",
+        )
     if config.procedure.trains:
         _allowed(site, "model_families", "model family", manifest.model_family)
     check_joint(site, config, here)

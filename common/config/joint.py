@@ -58,8 +58,8 @@ def check_joint(config: Config, task: Task[Any]) -> None:
         )
     for table, (keys, why) in _IGNORED.items():
         _check_ignored(config, table, keys, why)
-    if name != SPLIT:
-        _check_ignored(config, "training", "", "no model is trained in rounds", _OF_TRAINING)
+    _check_ignored(config, "training", "", "no model is trained in rounds", _OF_TRAINING)
+    _check_images(config, task.options)
     if name != LINKAGE:
         _check_columns(config, task.options)
 
@@ -94,11 +94,20 @@ def _check_columns(config: Config, options: LinkedOptions) -> None:
         )
     dealer = getattr(config.procedure.settings, "dealer", None)
     for party, columns in options.parties.items():
-        if not columns.features and not columns.outcomes and party != dealer:
+        if not columns.has_inputs and not columns.outcomes and party != dealer:
             raise config.error(
                 f"task.parties.{party}",
                 f"has no column, so it has no part in '{name}'",
                 "name its numeric or categorical ones, or leave the party out",
             )
-    if not any(one.features for one in options.parties.values()):
+    if not any(one.has_inputs for one in options.parties.values()):
         raise config.error("task.parties", f"'{name}' needs inputs, and no party has any")
+
+
+def _check_images(config: Config, options: LinkedOptions) -> None:
+    """Raise ConfigError for images that nothing would be computed from."""
+    for party, columns in options.parties.items():
+        if columns.images is not None and config.procedure.name not in (LINKAGE, SPLIT):
+            raise _no_effect(
+                config, f"task.parties.{party}.images", "images are for procedure.name = 'split'"
+            )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wardround.common.settings.base import Table
+from wardround.common.settings.key_errors import WrongKey
 
 LINKAGE, VERTICAL, SPLIT = "linkage", "vertical", "split"
 StudyPattern = Annotated[str, Field(min_length=1, max_length=200)]
@@ -122,3 +123,63 @@ class VerticalOptions(JointOptions):
 
 class SplitOptions(JointOptions):
     """``[procedure]`` with ``name = "split"``: a network whose parts lie at several parties."""
+
+    link: StudyPattern = Field(
+        description="the study that linked the persons; its `used_by` names this one",
+    )
+    width: int = Field(
+        16, ge=1, le=1024, description="numbers that cross for each person, of each party's tower"
+    )
+    hidden: int = Field(
+        32,
+        ge=1,
+        le=4096,
+        description="units of the hidden layer of a table's tower and of the head",
+    )
+    channels: int = Field(
+        8,
+        ge=4,
+        le=256,
+        multiple_of=4,
+        description="channels of the first stage of a tower for images",
+    )
+    batches: int = Field(
+        500, ge=1, le=1_000_000, description="steps of training, each of one batch there and back"
+    )
+    batch_size: int = Field(64, ge=2, le=65_536, description="persons of a batch")
+    held_out: int = Field(
+        200,
+        ge=10,
+        le=1_000_000,
+        description="linked persons that aren't trained on; figures are of these",
+    )
+    learning_rate: float = Field(0.003, gt=0, le=10, description="of Adam's steps, at all parties")
+    clip: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description=(
+            "the largest norm (L2) of what crosses for a person, numbers and gradients; with noise "
+            "also of its gradient of a party's own weights. Left out: not bounded"
+        ),
+    )
+    noise_multiplier: float = Field(
+        0.0,
+        ge=0,
+        le=1e4,
+        description=(
+            "deviation of the Gaussian noise on each number that crosses, either way, and in each "
+            "step of a party's weights, over 2 `clip`; 0: none, and what crosses protects nobody"
+        ),
+    )
+    delta: float = Field(1e-5, ge=1e-12, lt=1, description="of the epsilon that is told with noise")
+
+    @model_validator(mode="after")
+    def _has_a_bound_for_its_noise(self) -> SplitOptions:
+        if self.noise_multiplier and self.clip is None:
+            raise WrongKey("clip", "noise_multiplier hides nothing without it: set a number")
+        if 0 < self.noise_multiplier < 0.01:
+            raise WrongKey("noise_multiplier", "0, or 0.01 and more")
+        if "delta" in self.model_fields_set and not self.noise_multiplier:
+            raise WrongKey("delta", "has no effect without noise_multiplier; leave it out")
+        return self

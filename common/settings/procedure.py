@@ -228,7 +228,7 @@ class ProcedureTable(BaseModel):
             "`trees`: [boosted trees](trees.md) and forests of them; "
             "of the same persons in several places `linkage`: [who they are](linkage.md), "
             "`vertical`: [a model](vertical.md) of columns that stay where they are, "
-            "`split`: a network in parts; "
+            "`split`: [a network in parts](vertical.md#split-networks), a research mode; "
             "or of a model that is finished `evaluate` the figures, `calibrate` what it "
             "predicts, or `monitor` what it meets: [judgement](judgement.md); or a "
             "[procedure of your own](procedures.md), `path/to/file.py:Class`"

@@ -21,6 +21,7 @@ from wardround.common.command_line import (
     new_group,
 )
 from wardround.common.errors import ConfigError
+from wardround.common.settings import SPLIT
 
 if TYPE_CHECKING:  # the command line answers --help without loading torch
     from wardround.common.config.load import Config
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # the command line answers --help without loading torch
     from wardround.simulations.privacy.prices import Prices
 
 _MOST_ROWS = 20
+_CANARIES = 4000
 _WIDTH = 120  # of the tables, where there is no terminal to ask
 
 commands = new_commands()
@@ -107,7 +109,7 @@ def show(
 def audit(
     config: ConfigArgument = None,
     overrides: SetOption = None,
-    canaries: Annotated[int, typer.Option(min=100, help="More find smaller faults.")] = 4000,
+    canaries: Annotated[int, typer.Option(min=100, help="More find smaller faults.")] = _CANARIES,
     noise_scale: Annotated[
         float,
         typer.Option(
@@ -118,11 +120,21 @@ def audit(
         "privacy-audit.html"
     ),
 ) -> None:
-    """Attack a configuration: canaries, membership, inversion. Exits with 10 for a fault."""
+    """Attack a configuration: canaries, membership, inversion. Exits with 10 for a fault.
+
+    Of a split network: outcomes from gradients, features from what crosses.
+    """
     from wardround.common.config.task import make_task
     from wardround.simulations.run.simulate import load
 
     settings = load(here(config), list(overrides or []))
+    if settings.procedure.name == SPLIT:
+        if (canaries, noise_scale) != (_CANARIES, 1.0):
+            raise ConfigError(
+                "--canaries and --noise-scale have no effect on a split network; leave them out"
+            )
+        _audit_split(settings, page)
+        return
     _need_privacy(settings, "audit")
     from wardround.simulations.privacy.attacks.page import write_page
     from wardround.simulations.privacy.attacks.run import BLIND, words
@@ -139,6 +151,29 @@ def audit(
     console.print(Text(f"page: {page}"))
     if found.caught:
         raise typer.Exit(10)
+
+
+def _audit_split(settings: Config, page: Path) -> None:
+    from wardround.common.run.report.page import write_figures
+    from wardround.simulations.privacy.attacks.split_rows import split_and_rows
+    from wardround.simulations.privacy.attacks.split_run import (
+        SPLIT_BLIND,
+        audit_split,
+        split_words,
+    )
+    from wardround.simulations.run.simulate import torch_threads
+
+    with torch_threads(settings.simulation.threads):
+        found = split_words(audit_split(*split_and_rows(settings), settings.federation.seed))
+    sections = {"Found": found, "What this can't tell": list(SPLIT_BLIND)}
+    write_figures({}, "Privacy audit of a split network", page, sections)
+    console = new_console(_WIDTH)
+    for line in found:
+        console.print(Text(line))
+    console.print(Text("What this can't tell:", style="bold"))
+    for line in SPLIT_BLIND:
+        console.print(Text(f"- {line}"))
+    console.print(Text(f"page: {page}"))
 
 
 def _need_privacy(settings: Config, what: str) -> None:

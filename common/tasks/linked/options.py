@@ -12,6 +12,7 @@ from wardround.common.names import HospitalName
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.declared import Codes, Name, Options
+from wardround.common.tasks.linked.images import ImageColumn
 
 FEWEST, MOST = 2, 5
 _COORDINATOR = "coordinator"
@@ -39,6 +40,13 @@ class PartyColumns(Options):
         None, description="of survival: time to the event or to the last visit"
     )
     event: _Feature | None = Field(None, description="of survival: whether the event was seen")
+    images: ImageColumn | None = Field(
+        None,
+        description=(
+            "its images, one for each person, instead of other inputs: for a "
+            "[split network](vertical.md#split-networks)"
+        ),
+    )
     positive: Codes | None = Field(
         None,
         description=(
@@ -53,6 +61,11 @@ class PartyColumns(Options):
         return [*self.numeric, *self.categorical]
 
     @property
+    def has_inputs(self) -> bool:
+        """Whether it has columns or images to compute with."""
+        return bool(self.features) or self.images is not None
+
+    @property
     def outcomes(self) -> list[str]:
         """Its columns that say what is to be predicted."""
         return [one for one in (self.outcome, self.time, self.event) if one is not None]
@@ -64,6 +77,8 @@ class PartyColumns(Options):
         for key in ("outcome", "time", "event"):
             if (one := getattr(self, key)) is not None:
                 yield key, one
+        if self.images is not None:
+            yield "images.column", self.images.column
 
     @model_validator(mode="after")
     def _has_one_meaning_each(self) -> PartyColumns:
@@ -82,6 +97,8 @@ class PartyColumns(Options):
             raise WrongKey("outcome", "beside time and event, which are one: leave one out")
         if self.positive is not None and not (self.outcome or self.event):
             raise WrongKey("positive", "is of an outcome or event; leave it out")
+        if self.images is not None and self.features:
+            raise WrongKey("images", "beside numeric or categorical: a party has one tower")
         return self
 
 
@@ -157,6 +174,7 @@ class LinkedOptions(Options):
         names = [name for name, rule in self.identifiers.items() if rule != "date"]
         for one in self.parties.values():
             names += [*one.categorical, *([one.event] if one.event is not None else [])]
+            names += [one.images.column] if one.images is not None else []
         return frozenset(names)
 
     @model_validator(mode="after")

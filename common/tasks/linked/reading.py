@@ -80,6 +80,8 @@ def at_party(rows: LinkedRows, party: str) -> LinkedRows:
     problems.check()
     for column in own.outcomes:
         rows = _keep(rows, ~rows.table.missing(column), f"column '{column}' is empty")
+    if own.images is not None:
+        rows = _keep(rows, ~rows.table.missing(own.images.column), "no image is named")
     if options.missing == "leave_out":
         gaps = np.zeros(len(rows), dtype=np.bool_)
         for column in own.features:

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.data.two_values import TwoValues
+from wardround.common.tasks.linked.images import read_images
 from wardround.common.tasks.linked.options import LinkedOptions, PartyColumns
 
 Floats = NDArray[np.float64]
@@ -128,6 +130,14 @@ class LinkedRows:
                 f"{where}: column '{column}' is empty in every row that is used; fill it in, or "
                 f"leave it out of task.parties.{self.party}"
             )
+
+    @property
+    def images(self) -> Tensor:
+        """The image of each row, N x channels x size, uint8 or float32 in [0, 1]. Raises DataError,
+        by place; where the settings give this party none."""
+        if self.own.images is None:
+            raise DataError(f"'{self.party}' has no images (task.parties.{self.party}.images)")
+        return read_images(self.table, self.own.images)
 
     # --- what is to be predicted ------------------------------------------------------------------
     @property

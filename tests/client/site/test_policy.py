@@ -108,6 +108,20 @@ def test_the_model_family_is_what_would_be_trained() -> None:
     assert NetworkOptions().kind == DEFAULT_FAMILIES["imaging"]
 
 
+SPLIT = """
+[task]
+name = "linked"
+identifiers = { id = "exact" }
+[task.parties]
+h0 = { outcome = "died" }
+h1 = { numeric = ["crp"] }
+h2 = { numeric = ["age"] }
+h3 = { numeric = ["dose"] }
+h4 = { images = {} }
+[procedure]
+name = "split"
+link = "who"
+"""
 DESCRIBED = '[procedure]\nname = "describe"\nsmallest_cell = 4\n'
 
 
@@ -127,6 +141,12 @@ KEY_CASES = {
         '4\nprocedures = ["*"]',
         '5\nprocedures = ["*"]',
         "allows counts of 5 persons or more, the run would show 4",
+    ),
+    "split_networks": (
+        SPLIT,
+        'true\nprocedures = ["split"]',
+        'false\nprocedures = ["split"]',
+        "allows none (false), the run is a split network",
     ),
     "groups": (
         '[judgement]\ngroups = ["sex"]\ncategories = { sex = ["F", "M"] }\n',
@@ -211,6 +231,15 @@ def test_a_run_without_privacy_has_no_epsilon_that_a_limit_allows(site) -> None:
     for key in ("max_epsilon_per_run", "max_epsilon_total"):
         with pytest.raises(PolicyRefused, match=f"{key}.* the run has no privacy"):
             check(site(f"{key} = 1e9\n"), *plan(""))
+
+
+def test_a_split_network_has_no_epsilon_that_a_limit_allows(site) -> None:
+    """Its noise stands in no ledger."""
+    noised = SPLIT + "clip = 1.0\nnoise_multiplier = 100.0\n"
+    rules = 'split_networks = true\nprocedures = ["split"]\n'
+    check(site(rules), *plan(noised))
+    with pytest.raises(PolicyRefused, match="max_epsilon_per_run.* the run has no privacy"):
+        check(site(rules + "max_epsilon_per_run = 1e9\n"), *plan(noised))
 
 
 def test_a_delta_that_protects_nobody_is_refused_by_the_defaults(site) -> None:
