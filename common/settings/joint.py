@@ -98,7 +98,17 @@ class VerticalOptions(JointOptions):
         le=0.1,
         description=(
             "the search ends with a step by the opened curvature after one in which no coefficient "
-            "changed by more"
+            "changed by more; of `poisson` and `cox` where none changes by more than a tenth of "
+            "it, or by 1/32 of its standard error"
+        ),
+    )
+    intervals: int = Field(
+        20,
+        ge=1,
+        le=100,
+        description=(
+            "of `cox`: of time, in each of which the hazard has a level of its own; with at least "
+            "`smallest_cell` events each"
         ),
     )
     smallest_cell: int = Field(

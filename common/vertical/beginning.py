@@ -106,7 +106,8 @@ def begin(
             "more numbers would be opened than persons are linked: ask for fewer inputs"
         )
     table = Table(plan.parties, options.dealer, plan.rows(persons))
-    return Seat(table, me.name, Hand(seed, plan.parties.index(me.name)), memory), known
+    hand = Hand(seed, plan.parties.index(me.name))
+    return Seat(table, me.name, hand, memory, derive(me.secret, f"own {me.session.hex()}")), known
 
 
 def deal_begin(plan: Plan, memory: Memory) -> Any:

@@ -11,6 +11,7 @@ from wardround.common.vertical import search
 from wardround.common.vertical.beginning import Known
 from wardround.common.vertical.fitted import Fitted
 from wardround.common.vertical.moments import deal_moments, moments
+from wardround.common.vertical.plan import Plan
 from wardround.common.vertical.ring import Reals
 from wardround.common.vertical.room import Bank, Seat
 
@@ -40,6 +41,6 @@ def regress(seat: Seat, known: Known, values: Reals, outcome: Reals | None) -> A
     )
 
 
-def deal_regress(bank: Bank, counts: list[int], secret: bytes, smallest: int) -> Any:
+def deal_regress(bank: Bank, plan: Plan, counts: list[int], secret: bytes) -> Any:
     """The dealer's text."""
-    yield from deal_moments(bank, counts, secret, smallest)
+    yield from deal_moments(bank, counts, secret, plan.options.smallest_cell)

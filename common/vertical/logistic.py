@@ -22,6 +22,7 @@ from wardround.common.vertical.columns import deal_sums, deal_weighted_gram, sum
 from wardround.common.vertical.fitted import Fitted
 from wardround.common.vertical.harmonics import Harmonics, Wave, deal_waves, open_eta
 from wardround.common.vertical.moments import Moments, deal_moments, moments
+from wardround.common.vertical.plan import Plan
 from wardround.common.vertical.ring import Reals, decode, encode, fraction_bits
 from wardround.common.vertical.room import Bank, Seat
 
@@ -147,9 +148,9 @@ def _opened(
     return values
 
 
-def deal_regress(bank: Bank, counts: list[int], secret: bytes, smallest: int) -> Any:
+def deal_regress(bank: Bank, plan: Plan, counts: list[int], secret: bytes) -> Any:
     """The dealer's text."""
-    masks = yield from deal_moments(bank, counts, secret, smallest)
+    masks = yield from deal_moments(bank, counts, secret, plan.options.smallest_cell)
     number, last = 0, False
     while not last:
         number += 1

@@ -29,7 +29,7 @@ from wardround.common.vertical.ring import Reals, Words, decode, encode, fractio
 from wardround.common.vertical.room import Bank, Seat, read, written
 from wardround.common.vertical.rows import TWO_VALUED
 
-_CELLS = 4
+CELLS = 4
 """Of two two-valued columns."""
 
 
@@ -106,13 +106,13 @@ def _opened(
     gram = columns.gram(seat, dealt, "columns")
     pairs = two_valued_pairs(known, two_valued)
     smallest = known.plan.options.smallest_cell
-    note = written(np.array([_CELLS * len(pairs)], np.uint64))
+    note = written(np.array([CELLS * len(pairs)], np.uint64))
     cross = yield from sums(
         seat, columns, outcome, product(outcome, outcome)[None], "outcome", note
     )
-    counts = _cells(gram, cross, pairs) if pairs else np.zeros(0, np.uint64)
+    counts = pair_counts(gram, cross, pairs) if pairs else np.zeros(0, np.uint64)
     few = yield from find_few(seat, counts, 4**bits, smallest, "cells")
-    kept = np.array(kept_columns(columns.count, pairs, few.reshape(len(pairs), _CELLS).any(axis=1)))
+    kept = np.array(kept_columns(columns.count, pairs, few.reshape(len(pairs), CELLS).any(axis=1)))
     rows, others = np.triu_indices(len(kept))
     share = np.concatenate([gram[kept[rows], kept[others]], cross[kept], cross[-1:]])
     (words,), _ = yield from seat.opened(share)
@@ -142,7 +142,7 @@ def two_valued_pairs(known: Known, outcome: bool) -> list[tuple[int, int]]:
     return found + [(place, -1) for place, _ in places if outcome]
 
 
-def _cells(gram: Words, cross: Words, pairs: Sequence[tuple[int, int]]) -> Words:
+def pair_counts(gram: Words, cross: Words, pairs: Sequence[tuple[int, int]]) -> Words:
     """This party's shares of the four counts of each pair, flat."""
     first, second = np.array(pairs).T
     with_outcome = second < 0
@@ -173,7 +173,7 @@ def deal_moments(bank: Bank, counts: Sequence[int], secret: bytes, smallest: int
     letters = yield from deal_sums(bank, masks, 1, "outcome")
     cells = int(read(letters, bank.table.parties[0], 1)[0])
     width = sum(counts) + 1
-    if cells > _CELLS * width * width:
+    if cells > CELLS * width * width:
         raise JointRefused("a party asks for more than the plan has")
     yield from deal_few(bank, secret, cells, smallest, "cells")
     yield from bank.give()

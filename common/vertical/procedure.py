@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
 from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, JointRefused
 from wardround.common.joint.party import COORDINATOR, JointProcedure, Me, Party, Turn
 from wardround.common.settings import VERTICAL, VerticalOptions
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.linked.options import LinkedOptions
-from wardround.common.vertical import linear, logistic
+from wardround.common.vertical import linear, logistic, rates
 from wardround.common.vertical.beginning import begin, deal_begin
 from wardround.common.vertical.deal import derive
 from wardround.common.vertical.harmonics import sizes
 from wardround.common.vertical.machine import Memory, Talk, Talking
+from wardround.common.vertical.outcome import outcome_of
 from wardround.common.vertical.plan import Plan
 from wardround.common.vertical.ring import Reals
-from wardround.common.vertical.rows import LEFT_OUT, TWO_VALUED, Scaled, scaled, scaled_inputs
+from wardround.common.vertical.rows import LEFT_OUT, Scaled, scaled_inputs
 from wardround.common.vertical.told import TOLD, deal_tell, most_characters, tell
 
-_MODELS = {"linear": linear, "logistic": logistic}
+_MODELS = {"linear": linear, "logistic": logistic, "poisson": rates, "cox": rates}
 _WORD_BYTES = 8
 _EDGE_STEPS, _MOMENT_STEPS, _POINT_STEPS, _CURVATURE_STEPS = 3, 5, 3, 3
 
@@ -58,17 +57,20 @@ class Vertical(JointProcedure):
     @property
     def most_steps(self) -> int:
         """Beginning and end, sums with the outcome, and the points of the search."""
+        if self._options.model in rates.MODELS:
+            return _EDGE_STEPS + rates.most_steps(self.plan)
         points = self._options.iterations * _POINT_STEPS + _CURVATURE_STEPS
         return _EDGE_STEPS + _MOMENT_STEPS + (points if self._options.model != "linear" else 0)
 
     @property
     def letter_bytes(self) -> int:
-        """Of as many rows as there may be: all columns, or the waves of one opening."""
+        """Of as many rows as there may be: all columns, intervals, or the waves of one opening."""
         plan = self.plan
         rows, width = plan.rows(plan.options.most_rows), plan.width + 1
         cells = (width * (width + 1)) * 2 * (plan.options.smallest_cell + 1)
         waves = max(sizes(logistic.HARMONICS, rows, len(plan.parties)))
-        return _WORD_BYTES * (max(rows * width, waves) + cells + 4096)
+        widest = max(rows * max(width, plan.options.intervals), waves)
+        return _WORD_BYTES * (widest + cells + 4096)
 
     @property
     def told(self) -> Mapping[str, int]:
@@ -130,26 +132,8 @@ def linked_rows(me: Me, options: VerticalOptions) -> _Rows:
     rows = me.rows.select(link.rows)
     if not len(rows):
         raise JointRefused("nobody is linked")
-    outcome = rows.outcome if rows.own.outcome is not None else None
-    if outcome is not None:
-        _check_outcome(outcome, options)
-    return _Rows(scaled_inputs(rows, options.smallest_cell), outcome, link.digest, len(rows))
-
-
-def _check_outcome(outcome: Reals, options: VerticalOptions) -> None:
-    """Raise JointRefused where the model can't be of it."""
-    if options.model == "logistic":
-        if not np.isin(outcome, (0.0, 1.0)).all():
-            raise JointRefused("the outcome isn't two-valued, as model = 'logistic' needs it")
-        few = min(float(outcome.sum()), float(len(outcome) - outcome.sum()))
-        if few < options.smallest_cell:
-            raise JointRefused("the outcome has a group of too few persons")
-    elif options.model == "linear":
-        (kind,) = scaled([outcome], len(outcome), 1).kinds
-        if kind == LEFT_OUT:
-            raise JointRefused("the outcome is the same of all linked persons")
-        if kind == TWO_VALUED:  # sums with it would be counts that nobody has tested
-            raise JointRefused("the outcome is two-valued: take model = 'logistic'")
+    inputs = scaled_inputs(rows, options.smallest_cell)
+    return _Rows(inputs, outcome_of(rows, options), link.digest, len(rows))
 
 
 def _party(plan: Plan, me: Me, rows: _Rows, memory: Memory) -> Talk:
@@ -172,6 +156,6 @@ def _dealer(plan: Plan, me: Me, memory: Memory) -> Talk:
     secret = derive(me.secret, f"dealing {me.session.hex()}")
     bank, counts = yield from deal_begin(plan, memory)
     model = _MODELS[plan.options.model]
-    yield from model.deal_regress(bank, counts, secret, plan.options.smallest_cell)
+    yield from model.deal_regress(bank, plan, counts, secret)
     yield from deal_tell(bank)
     return Turn(over=True)

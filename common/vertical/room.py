@@ -48,10 +48,14 @@ class Seat:
     """A party with columns at the table.
 
     rows : padded, as all letters have them
+    secret : its own, which the dealer hasn't
     """
 
-    def __init__(self, table: Table, name: str, hand: Hand, memory: Memory) -> None:
+    def __init__(
+        self, table: Table, name: str, hand: Hand, memory: Memory, secret: bytes = b""
+    ) -> None:
         self.table, self.name, self.hand, self.memory = table, name, hand, memory
+        self.secret = secret
         self.position, self.rows = table.parties.index(name), table.rows
 
     @property

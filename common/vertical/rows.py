@@ -19,6 +19,8 @@ from wardround.common.tasks.linked.rows import LinkedRows
 from wardround.common.vertical.ring import Reals
 
 LEFT_OUT, NUMBER, TWO_VALUED = 0, 1, 2
+WIDEST = 16.0
+"""The largest value of a scaled column: what shares have bits for."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ def _kind(column: Reals, smallest: int) -> tuple[int, float, float]:
         larger = int((column == high).sum())
         few = min(larger, len(column) - larger) < smallest
         return (LEFT_OUT, 0.0, 1.0) if few else (TWO_VALUED, low, high - low)
-    deviation = float(column.std())
+    mean, deviation = float(column.mean()), float(column.std())
     if not 0 < deviation < np.inf:
         return LEFT_OUT, 0.0, 1.0
-    return NUMBER, float(column.mean()), deviation
+    return NUMBER, mean, max(deviation, max(high - mean, mean - low) / WIDEST)
 
 
 def scaled_inputs(rows: LinkedRows, smallest: int) -> Scaled:

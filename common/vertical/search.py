@@ -63,9 +63,10 @@ class Search:
         return Search(self.point + step, slope, step, inverse)
 
 
-def inverse(curvature: Reals) -> Reals:
+def inverse(curvature: Reals, least: float = _SINGULAR) -> Reals:
     """Of a symmetric, positive definite matrix, by Gauss and Jordan without exchange of rows.
 
+    least : the part of a column's own square that must be left of it beside those before it
     Raises JointRefused where it is singular: a column is made of others.
     """
     size = len(curvature)
@@ -73,7 +74,7 @@ def inverse(curvature: Reals) -> Reals:
     scale = np.sqrt(np.maximum(np.diagonal(curvature), 1e-300))
     for place in range(size):
         pivot = left[place, place]
-        if not pivot > _SINGULAR * scale[place] ** 2:
+        if not pivot > least * scale[place] ** 2:
             raise JointRefused(
                 "columns of the parties determine each other, or one hardly varies: "
                 "leave one out, or raise procedure.ridge"

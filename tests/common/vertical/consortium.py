@@ -48,6 +48,14 @@ class Rows:
     def outcome(self) -> Any:
         return self.result
 
+    @property
+    def time(self) -> Any:
+        return self.result[:, 0]
+
+    @property
+    def event(self) -> Any:
+        return self.result[:, 1]
+
     def select(self, rows: Any) -> Rows:
         chosen = {name: values[rows] for name, values in self.values.items()}
         return Rows(chosen, self.own, None if self.result is None else self.result[rows])
@@ -59,7 +67,7 @@ class Consortium:
 
     columns : of each party, its arrays by name
     levels : of those that are texts
-    outcome : (holder, array)
+    outcome : (holder, array); of survival its columns are time and event
     """
 
     columns: Mapping[str, Mapping[str, Any]]
@@ -70,11 +78,13 @@ class Consortium:
     session: bytes = SESSION
 
     def __post_init__(self) -> None:
+        survival = self.options.get("model") == "cox"
+        asked = {"time": "t", "event": "e"} if survival else {"outcome": "y"}
         parties: dict[str, Any] = {
             name: {
                 "numeric": [one for one in columns if one not in self.levels],
                 "categorical": {one: self.levels[one] for one in columns if one in self.levels},
-                **({"outcome": "y"} if name == self.outcome[0] else {}),
+                **(asked if name == self.outcome[0] else {}),
             }
             for name, columns in self.columns.items()
         }
