@@ -99,7 +99,7 @@ class VerticalOptions(JointOptions):
         description=(
             "the search ends with a step by the opened curvature after one in which no coefficient "
             "changed by more; of `poisson` and `cox` where none changes by more than a tenth of "
-            "it, or by 1/32 of its standard error"
+            "it, or by 1/16 of its standard error"
         ),
     )
     intervals: int = Field(

@@ -91,4 +91,5 @@ def cleared(share: Words, units: NDArray[np.int64] | int, bits: int) -> Words:
 def opened(words: Words, units: NDArray[np.int64] | int, bits: int, parties: int) -> Reals:
     """What a sum of ``parties`` cleared shares stands for: its mean, given what was opened."""
     drop = np.clip(np.asarray(units) + bits, 0, 62)
-    return decode(words, bits) + parties / 2 * (2.0**drop - 1) / 2.0**bits
+    found: Reals = decode(words, bits) + parties / 2 * (2.0**drop - 1) / 2.0**bits
+    return found

@@ -61,8 +61,8 @@ def by_intervals(time: Floats, event: Floats, intervals: int, fewest: int) -> Ex
     exposed = np.clip(seen, ends[:-1], ends[1:]) - ends[:-1]
     place = np.searchsorted(times, time[happened])
     exposed[np.flatnonzero(happened), interval[place]] += (own - passed)[place]
-    events = np.bincount(interval, weights=tied, minlength=count)
-    return Exposure(np.maximum(exposed, 0.0) / (ends[1:] - ends[:-1]), events)
+    events = np.bincount(interval, weights=tied.astype(np.float64), minlength=count)
+    return Exposure(np.maximum(exposed, 0.0) / (ends[1:] - ends[:-1]), np.asarray(events))
 
 
 def _increments(at_risk: NDArray[np.int64], tied: NDArray[np.int64]) -> tuple[Floats, Floats]:

@@ -72,13 +72,15 @@ class Outcome:
     @property
     def shares(self) -> Reals:
         """(K,), each interval's part of all events."""
-        return self.exposure.events / self.exposure.events.sum()
+        shares: Reals = self.exposure.events / self.exposure.events.sum()
+        return shares
 
     def rates(self, sums: Reals) -> Reals:
         """(K,), each interval's hazard by the opened sums, times n / (sum of all events)."""
         if not (sums > 0).all():
             raise JointRefused("the sums by interval leave the range that shares have")
-        return self.shares / sums * len(self.events)
+        rates: Reals = self.shares / sums * len(self.events)
+        return rates
 
     def turned(self, rates: Reals, secret: bytes, label: str) -> Reals:
         """(K, n): of a row's hazard each interval's part, over the root of the interval's part of

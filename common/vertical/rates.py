@@ -39,8 +39,9 @@ from wardround.common.vertical.ring import Reals, Words, decode, encode
 from wardround.common.vertical.room import Bank, Seat, read, written
 
 MODELS = ("poisson", "cox")
-_NOISE = 32
-"""Steps below this part of a standard error end the search: sums aren't opened for more."""
+_SHORT, _CERTAIN = 1 / 16, 1 / 4
+"""Of a standard error: a shorter step ends the search, as sums aren't opened for more; a longer one
+says something of the curvature."""
 _MOST_EVENTS = 16
 """For each person: of more events slopes are opened no more exactly."""
 
@@ -89,17 +90,17 @@ def regress(seat: Seat, known: Known, values: Reals, outcome: Reals | None) -> A
     start = yield from _begun(seat, known, values, outcome)
     side, events = start.side, start.events
     penalty = options.ridge * known.persons / events * start.variances
-    point, at = np.zeros(len(penalty)), None
+    point, at, least = np.zeros(len(penalty)), None, _CERTAIN**2 / events
     begun = yield from memory.once("0", curvature(side, "0", start.factor(point)))
     inverse = search.inverse(begun["curvature"] + np.diag(penalty), SINGULAR)
     for number in range(1, start.points + 1):
         name = str(number)
         here = yield from memory.once(name, slope(side, name, start.factor(point)))
         now = here["slope"] - penalty * point
-        at = search.Search.begun(now, inverse) if at is None else at.next(now)
+        at = search.Search.begun(now, inverse) if at is None else at.next(now, least)
         point = at.point
         errors = np.sqrt(np.maximum(np.diagonal(at.inverse), 0.0) / events)
-        if (np.abs(at.step) < np.maximum(options.tolerance / 10, errors / _NOISE)).all():
+        if (np.abs(at.step) < np.maximum(options.tolerance / 10, errors * _SHORT)).all():
             break
     else:
         raise JointRefused(
@@ -157,7 +158,8 @@ def _exposure(plan: Plan, outcome: Reals) -> Exposure:
     """Of an outcome as ``regress`` has it."""
     if plan.options.model == "poisson":
         return constant(outcome[0])
-    return by_intervals(*outcome, plan.options.intervals, plan.options.smallest_cell)
+    time, event = outcome
+    return by_intervals(time, event, plan.options.intervals, plan.options.smallest_cell)
 
 
 def _told(seat: Seat, known: Known, values: Reals, exposure: Exposure | None) -> Any:

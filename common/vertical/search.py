@@ -48,12 +48,16 @@ class Search:
         step = _limited(applied(inverse, slope))
         return cls(step, slope, step, inverse)
 
-    def next(self, slope: Reals) -> Search:
-        """By the slope at ``point``."""
+    def next(self, slope: Reals, least: float = 0.0) -> Search:
+        """By the slope at ``point``.
+
+        least : of step times change of slope, below which a change is taken for rounding and the
+            curvature stays as it is known
+        """
         change = self.slope - slope
         along = math.fsum(self.step * change)
         inverse = self.inverse
-        if along > 0:
+        if along > least:
             moved = applied(inverse, change)
             crossed = self.step[:, None] * moved[None, :]
             factor = (1.0 + math.fsum(change * moved) / along) / along
