@@ -8,7 +8,7 @@ from wardround.common.errors import JointRefused
 from wardround.common.settings import VerticalOptions
 from wardround.common.tasks.linked.rows import LinkedRows
 from wardround.common.vertical.ring import Reals
-from wardround.common.vertical.rows import scaled
+from wardround.common.vertical.rows import LEFT_OUT, TWO_VALUED, scaled
 
 _MOST = 2.0**20
 """Of a count."""
@@ -26,8 +26,12 @@ def outcome_of(rows: LinkedRows, options: VerticalOptions) -> Reals | None:
         if not np.isin(outcome, (0.0, 1.0)).all():
             raise JointRefused("the outcome isn't two-valued, as model = 'logistic' needs it")
         _check_few(min(float(outcome.sum()), float(len(outcome) - outcome.sum())), options)
-    elif options.model == "linear" and not scaled([outcome], len(outcome), 1).kinds[0]:
-        raise JointRefused("the outcome is the same of all linked persons")
+    elif options.model == "linear":
+        (kind,) = scaled([outcome], len(outcome), 1).kinds
+        if kind == LEFT_OUT:
+            raise JointRefused("the outcome is the same of all linked persons")
+        if kind == TWO_VALUED:  # sums with it would be counts that nobody has tested
+            raise JointRefused("the outcome is two-valued: take model = 'logistic'")
     elif options.model == "poisson":
         if not ((outcome >= 0) & (outcome <= _MOST) & (outcome % 1 == 0)).all():
             raise JointRefused("the outcome isn't a count, as model = 'poisson' needs it")

@@ -21,7 +21,13 @@ from wardround.common.vertical import search
 from wardround.common.vertical.beginning import Known
 from wardround.common.vertical.cells import deal_few, find_few
 from wardround.common.vertical.coarse import SINGULAR, Coarse
-from wardround.common.vertical.columns import Columns, deal_columns, open_columns
+from wardround.common.vertical.columns import (
+    Columns,
+    deal_columns,
+    deal_sums,
+    open_columns,
+    sums,
+)
 from wardround.common.vertical.exposure import Exposure, by_intervals, constant
 from wardround.common.vertical.fitted import Fitted
 from wardround.common.vertical.hazard import (
@@ -78,7 +84,7 @@ class _Start:
 def most_steps(plan: Plan) -> int:
     """Of ``regress``."""
     parties = len(plan.parties)
-    return 6 + plan.options.iterations * (parties + 4) + 2 * (parties + 8)
+    return 7 + plan.options.iterations * (parties + 4) + 2 * (parties + 8)
 
 
 def regress(seat: Seat, known: Known, values: Reals, outcome: Reals | None) -> Any:
@@ -127,7 +133,8 @@ def _begun(seat: Seat, known: Known, values: Reals, outcome: Reals | None) -> An
     columns, dealt = yield from open_columns(seat, words, known.counts)
     exposure = None if outcome is None else _exposure(plan, outcome)
     told = yield from memory.once("told", _told(seat, known, values, exposure))
-    found = yield from memory.once("kept", _kept(seat, known, columns, dealt, precision.column))
+    tested = _kept(seat, known, columns, dealt, outcome, precision.column)
+    found = yield from memory.once("kept", tested)
     kept, powers, events = found["kept"], told["powers"], float(told["events"][0])
     exact = Coarse(persons, min(events, _MOST_EVENTS * persons), len(powers))
     ends = np.cumsum([0, *known.counts])
@@ -174,7 +181,7 @@ def _told(seat: Seat, known: Known, values: Reals, exposure: Exposure | None) ->
         powers = np.full(most, -1.0)
         powers[:intervals] = np.floor(np.log2(np.maximum(exposure.of.sum(axis=0), 1.0)))
         mine = np.concatenate([mine, powers, [exposure.events.sum()]])
-    tested = CELLS * len(two_valued_pairs(known, outcome=False))
+    tested = CELLS * len(two_valued_pairs(known, outcome=True))
     note = written(np.array([intervals, tested], np.uint64))
     sizes = [n + (1 + most) * (place == plan.position) for place, n in enumerate(known.counts)]
     parts, _ = yield from seat.exchange(mine, sizes=sizes, note=note)
@@ -190,15 +197,31 @@ def _told(seat: Seat, known: Known, values: Reals, exposure: Exposure | None) ->
     }
 
 
-def _kept(seat: Seat, known: Known, columns: Columns, dealt: Words | None, bits: int) -> Any:
-    """Steps that test the counts of persons who have two two-valued inputs, which curvatures would
-    show. Gives {"kept": inputs that have none of too few}."""
+def _kept(
+    seat: Seat,
+    known: Known,
+    columns: Columns,
+    dealt: Words | None,
+    outcome: Reals | None,
+    bits: int,
+) -> Any:
+    """Steps that test the counts of persons who have two two-valued inputs, or one and an event,
+    which the first curvature and slope would show. Gives {"kept": inputs without small ones}."""
     gram = np.zeros((columns.count + 1, columns.count + 1), np.uint64)
     gram[1:, 1:] = columns.gram(seat, dealt, "columns")
     if seat.first:
         gram[0, 0] = known.persons * 4**bits
-    pairs = two_valued_pairs(known, outcome=False)
-    counts = pair_counts(gram, gram[0], pairs) if pairs else np.zeros(0, np.uint64)
+    events, number = np.zeros(seat.rows, np.uint64), np.zeros(1, np.uint64)
+    if outcome is not None:
+        events[: known.persons] = encode((outcome[-1] > 0).astype(np.float64), bits)
+        number = (events >> np.uint64(bits)).sum(dtype=np.uint64, keepdims=True) * np.uint64(
+            4**bits
+        )
+    cross = yield from sums(seat, columns, events, number, "events")
+    pairs = two_valued_pairs(known, outcome=True)
+    counts = np.zeros(0, np.uint64)
+    if pairs:
+        counts = pair_counts(gram, np.concatenate([cross[-1:], cross[:-1]]), pairs)
     smallest = known.plan.options.smallest_cell
     few = yield from find_few(seat, counts, 4**bits, smallest, "cells")
     kept = kept_columns(columns.count + 1, pairs, few.reshape(len(pairs), CELLS).any(axis=1))
@@ -227,8 +250,9 @@ def deal_regress(bank: Bank, plan: Plan, counts: Sequence[int], secret: bytes) -
     letters = yield from bank.give()
     intervals, _ = read(letters, plan.holder, 2)
     _, tested = read(letters, bank.table.parties[0], 2)
-    if not 1 <= intervals <= _most_intervals(plan) or tested > CELLS * sum(counts) ** 2:
+    if not 1 <= intervals <= _most_intervals(plan) or tested > CELLS * (sum(counts) + 1) ** 2:
         raise JointRefused("a party asks for more than the plan has")
+    yield from deal_sums(bank, masks, 1, "events")
     yield from deal_few(bank, secret, int(tested), plan.options.smallest_cell, "cells")
     held = [int(intervals) * (place == plan.position) for place in range(len(counts))]
     exposures = yield from deal_columns(bank, held, "exposures")
