@@ -27,12 +27,14 @@ from wardround.common.protocol import names as m
 from wardround.common.protocol.manifest import ManifestRequest
 from wardround.common.run.directory import RunDirectory
 from wardround.common.trust.pki import now_utc
-from wardround.server.app import run_federation
+from wardround.server.app import run_study
 from wardround.server.gathering.host import Host, KnownModel
 from wardround.server.provision import kits as provision
 from wardround.server.provision.kits import load_server_folder
 from wardround.server.reception.manifest import ManifestSigner
+from wardround.server.rounds.federation import FederationOutcome
 from wardround.server.rounds.parts import FederationParts
+from wardround.server.rounds.stepping import Answered
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.hall import Hall
@@ -87,8 +89,7 @@ class Lives:
             shutil.copytree(kit, own)
             (own / "site.toml").write_text(site)
             hold_out_as_simulated(own, 1, kit.name)  # every life of a hospital holds out the same
-            shard = self._folder / "data" / f"{kit.name}.csv"
-            self.processes[kit.name] = HospitalProcess(Kit.open(own), shard)
+            self.processes[kit.name] = HospitalProcess(Kit.open(own), self._shard(kit.name))
             self.processes[kit.name].witness.countersigned()  # as a server does at a connection
 
     def close(self) -> None:
@@ -102,16 +103,36 @@ class Lives:
 
     def run(self) -> dict[str, Any]:
         """A run by the present federation.toml: what came of it, but for times and names."""
+        run = self.begin()
+        self.go(run)
+        return self._outcome(run)
+
+    def begin(self) -> RunDirectory:
+        """A new run's directory."""
+        config = load_config(self._file)
+        run = RunDirectory.create(self._folder / "runs", config.federation.name, config.to_toml())
+        (run.path / "spool").mkdir()
+        return run
+
+    def again(self, name: str) -> None:
+        """Another process of a hospital, in the place of one that was killed."""
+        old = self.processes[name]
+        old.close()
+        self.processes[name] = HospitalProcess(Kit.open(old.kit.folder), self._shard(name))
+        self.processes[name].witness.countersigned()
+
+    def _shard(self, name: str) -> Path:
+        return self._folder / "data" / f"{name}.csv"
+
+    def go(self, run: RunDirectory) -> FederationOutcome | Answered:
+        """A server's process for a run, be it the first one or another."""
         config = load_config(self._file)
         provision.provision(config, now=now_utc())
         folder = load_server_folder(config)
         for process in self.processes.values():
             if process.kit.description != folder.description:
                 process.described(folder.description_path.read_bytes())
-        run = RunDirectory.create(self._folder / "runs", config.federation.name, config.to_toml())
-        spool = run.path / "spool"
-        spool.mkdir()
-        grid = Rounds(run.path.name, spool, self.processes)
+        grid = Rounds(run.path.name, run.path / "spool", self.processes)
         task = make_task(config)
         signer = ManifestSigner(
             config=config, task=task, run_name=run.path.name, identity=folder.identity
@@ -127,9 +148,9 @@ class Lives:
             run_directory=run,
             roster=folder.description.hospitals,
             host=Host(on_model=known),
+            identity=folder.identity,
         )
-        run_federation(parts, grid)
-        return self._outcome(run)
+        return run_study(parts, grid)
 
     def _outcome(self, run: RunDirectory) -> dict[str, Any]:
         spent = {}
