@@ -26,7 +26,8 @@ def party_findings(
         yield Finding("error", "[task.parties]", text, "ask whoever wrote it, or use another kit")
         return
     columns = _columns(terms, looked, table, options)
-    yield from columns.lacking(options.identifiers)
+    own = options.parties[terms.kit.name].named()
+    yield from columns.lacking([*options.identifiers, *(column for _, column in own)])
     yield from columns.findings()
 
 

@@ -17,14 +17,16 @@ from wardround.common.tasks.base import Task
 from wardround.common.tasks.linked import LinkedOptions, LinkedTask
 
 _SUMS = "joint procedures have no rounds of sums over hospitals"
-_IGNORED = {
-    "federation": ("rounds, clients_per_round, min_clients, initial", "all parties take part"),
-    "strategy": ("", _SUMS),
-    "secure_aggregation": ("", "letters are sealed from party to party in any case"),
-    "privacy": ("", "no noise would be added to what parties open of their rows"),
-    "evaluation": ("", _SUMS),
-    "data": ("test_fraction, validation_fraction", "no party alone knows which rows are linked"),
-}
+_IGNORED = (
+    ("federation", "clients_per_round, min_clients", "all parties take part"),
+    ("federation", "rounds, initial", _SUMS),
+    ("strategy", "", _SUMS),
+    ("secure_aggregation", "", "letters are sealed from party to party in any case"),
+    ("privacy", "", "no noise would be added to what parties open of their rows"),
+    ("evaluation", "", _SUMS),
+    ("data", "test_fraction, validation_fraction", "no party alone knows which rows are linked"),
+)
+"""Table, keys ('' for all) and why they do nothing."""
 _OF_TRAINING = "device, processes"
 """Keys of a machine, which mean the same whatever is computed."""
 
@@ -56,7 +58,7 @@ def check_joint(config: Config, task: Task[Any]) -> None:
             f"'{name}' is of the parties of [task.parties], {', '.join(task.options.names)}",
             "name the same ones",
         )
-    for table, (keys, why) in _IGNORED.items():
+    for table, keys, why in _IGNORED:
         _check_ignored(config, table, keys, why)
     _check_ignored(config, "training", "", "no model is trained in rounds", _OF_TRAINING)
     _check_images(config, task.options)

@@ -275,6 +275,9 @@ def test_columns_have_one_owner(parties: dict[str, Any], message: str) -> None:
     assert re.search(message, f"{key}: {found['msg']}"), (key, found["msg"])
 
 
+VERTICAL = '\nmodel = "logistic"\nlink = "x"'
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -292,8 +295,12 @@ def test_columns_have_one_owner(parties: dict[str, Any], message: str) -> None:
         ('"linkage"', '"linkage"\n[data]\ntest_fraction = 0.5', r"data.test_fraction"),
         ('"linkage"', '"linkage"\n[compression]\nbits = 8', r"compression"),
         ('outcome = "died"', "", None),
-        ('"linkage"', '"vertical"', None),
-        ('outcome = "died"\n[procedure]\nname = "linkage"', '[procedure]\nname = "vertical"', ""),
+        ('"linkage"', f'"vertical"{VERTICAL}', None),
+        (
+            'outcome = "died"\n[procedure]\nname = "linkage"',
+            f'[procedure]\nname = "vertical"{VERTICAL}',
+            "",
+        ),
         ('numeric = ["crp"]', 'numeric = ["nhs"]', r"<.*|:\d+: task.parties.lab.numeric: 'nhs'"),
     ],
 )
