@@ -225,7 +225,8 @@ class Config(Table):
         if self.procedure.trains:  # as it is where nothing is said
             del tables["procedure"]
         for table in ("procedure", "teacher"):
-            if model := tables.get(table, {}).get("model"):
+            names_file = table == "teacher" or self.procedure.finished is not None
+            if names_file and (model := tables.get(table, {}).get("model")):
                 tables[table]["model"] = path(model)
         if not self.card.model_fields_set:
             del tables["card"]

@@ -293,7 +293,8 @@ class ProcedureTable(BaseModel):
     def shared(self) -> dict[str, Any]:
         """As all parties have it: a model's digest, and not where it lies."""
         values = self.model_dump(mode="json") | {"name": self.called}
-        return {key: one for key, one in values.items() if key not in ("model", "reference")}
+        places = ("model", "reference") if self.finished is not None else ()
+        return {key: one for key, one in values.items() if key not in places}
 
     @property
     def options(self) -> dict[str, Any]:

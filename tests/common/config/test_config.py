@@ -94,3 +94,15 @@ def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
 def test_it_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         parse_config("").training.lr = 1.0  # type: ignore[misc]
+
+
+def test_a_procedures_own_model_is_no_place_of_a_file() -> None:
+    """Of a finished model it is where that lies here, and no other party's; of columns in several
+    places it is which kind is fitted, and all parties'."""
+    text = '[procedure]\nname = "{}"\n{}'
+    vertical = parse_config(text.format("vertical", 'model = "logistic"\nlink = "same"\n'))
+    assert vertical.procedure.shared()["model"] == "logistic"
+    assert parse_config(vertical.to_toml()).procedure == vertical.procedure
+    evaluated = parse_config(text.format("evaluate", 'model = "runs/one"\n'))
+    assert "model" not in evaluated.procedure.shared()
+    assert str(parse_config(evaluated.to_toml()).procedure.options["model"]).startswith("/")
