@@ -40,7 +40,7 @@ from wardround.common.settings.analyses import ANALYSES
 from wardround.common.settings.cohort import CohortIndex, CohortVariable
 from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.settings.effects import Effect
-from wardround.common.settings.joint import LinkageOptions, SplitOptions
+from wardround.common.settings.joint import LinkageOptions, SplitOptions, VerticalOptions
 from wardround.common.settings.judgement import JudgementTable
 from wardround.common.settings.known_effects import EFFECTS
 from wardround.common.settings.procedure import (
@@ -100,6 +100,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "procedure trees": TreesOptions,
     "procedure linkage": LinkageOptions,
     "procedure split": SplitOptions,
+    "procedure vertical": VerticalOptions,
     "task.parties.NAME.images": ImageColumn,
     **{f"analysis {kind}": options for kind, options in ANALYSES.items()},
     "task tabular": TabularOptions,

@@ -103,6 +103,8 @@ def _check(options: VerticalOptions, task: LinkedOptions) -> None:
             f"procedure.model: '{options.model}' needs {wanted}, which [task.parties."
             f"{task.holder}] hasn't"
         )
+    if options.model not in _MODELS:
+        raise ConfigError(f"procedure.model: '{options.model}' isn't computed on shares yet")
     if options.dealer != COORDINATOR:
         if options.dealer not in task.parties:
             raise ConfigError(
