@@ -23,6 +23,7 @@ from wardround.common.settings import (
     VerticalOptions,
 )
 from wardround.common.text import one_line
+from wardround.common.vertical.opened import opened
 
 PROCEDURES = {
     LINKAGE: (
@@ -49,14 +50,9 @@ def learned(config: Config) -> Iterator[tuple[str, str]]:
     if isinstance(options, LinkageOptions):
         yield from _of_linkage(options, names)
     elif isinstance(options, VerticalOptions):
-        values = options.model_dump()
-        dealer, fewest = str(values.get("dealer", COORDINATOR)), values.get("smallest_cell", 5)
-        yield (
-            "the parties learn",
-            f"{names}: how many persons are linked; of all their columns sums, counts and products "
-            f"over these persons, no count of fewer than {fewest}; coefficients and what leads to "
-            "them",
-        )
+        dealer = options.dealer
+        columned = [one_line(party, 64) for party in parties if party != dealer]
+        yield from opened(options, columned, one_line(_holder(config), 64))
         yield (
             "the dealer learns",
             f"{_who(dealer)}: sizes. Together with one of the parties it could read values of rows",
@@ -130,6 +126,12 @@ def _link(state: Path, name: str, study: str) -> str:
 def _parties(config: Config) -> list[str]:
     parties = config.task.options.get("parties")
     return [str(name) for name in parties] if isinstance(parties, Mapping) else []
+
+
+def _holder(config: Config) -> str:
+    """Whose the outcome is."""
+    parties = config.task.options.get("parties", {})
+    return next(name for name, own in parties.items() if {"outcome", "time"} & set(own))
 
 
 def _who(name: str) -> str:

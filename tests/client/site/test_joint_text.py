@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.client.site.test_joint_rules import asked
 from wardround.client.links.helped import Helped
 from wardround.client.links.kept import Record
 from wardround.client.links.store import LinkStore
-from wardround.client.site.joint_text import of_this_kit
-from wardround.common.config.load import Config
+from wardround.client.site.joint_text import learned, of_this_kit
+from wardround.common.config.load import Config, parse_config
 
 
 class _Of:
@@ -42,3 +43,53 @@ def test_which_link_is_used_is_said_and_what_lacks(tmp_path: Path) -> None:
     LinkStore(tmp_path / "links", lambda: about).keep(bytes(32), rows, [b"a", b"b"])
     assert "2 persons with lab, north, made 2026-11-30, digest" in said(using, tmp_path)
     assert "is not for a study of this name" in said(using, tmp_path, "other")
+
+
+VERTICAL = """
+[federation]
+name = "who-dies"
+[task]
+name = "linked"
+[task.identifiers]
+nhs_number = "nhs"
+[task.parties.lab]
+numeric = ["crp"]
+[task.parties.north]
+numeric = ["age"]
+{outcome}
+[task.parties.third]
+[procedure]
+name = "vertical"
+model = "{model}"
+link = "same"
+dealer = "third"
+intervals = 12
+iterations = 9
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "outcome", "who", "what"),
+    [
+        ("linear", 'outcome = "y"', {}, ["sums of products"]),
+        ("logistic", 'outcome = "y"', {}, ["at most 9 points", "sums of products"]),
+        ("poisson", 'outcome = "y"', {"the outcome's holder learns": "north"}, ["variances"]),
+        (
+            "cox",
+            'time = "t"\nevent = "e"',
+            {"the outcome's holder learns": "north", "one other party learns": "lab"},
+            ["at most 12 intervals", "at most 9 points", "the first and the last"],
+        ),
+    ],
+)
+def test_what_a_regression_opens_and_to_whom_is_said(
+    model: str, outcome: str, who: dict[str, str], what: list[str]
+) -> None:
+    lines = dict(learned(parse_config(VERTICAL.format(model=model, outcome=outcome))))
+    assert lines["the parties learn"].startswith("lab, north: how many persons")
+    assert all(part in lines["the parties learn"] for part in what)
+    assert lines["the dealer learns"].startswith("third: ")
+    others = {
+        key: text for key, text in lines.items() if key.endswith("holder learns") or "other" in key
+    }
+    assert {key: text.split(":")[0] for key, text in others.items()} == who
