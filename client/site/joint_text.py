@@ -131,7 +131,7 @@ def _parties(config: Config) -> list[str]:
 def _holder(config: Config) -> str:
     """Whose the outcome is."""
     parties = config.task.options.get("parties", {})
-    return next(name for name, own in parties.items() if {"outcome", "time"} & set(own))
+    return next(str(name) for name, own in parties.items() if {"outcome", "time"} & set(own))
 
 
 def _who(name: str) -> str:
