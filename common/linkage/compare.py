@@ -34,7 +34,7 @@ def compared(
     """
     tokens = []
     for name in plan.parties:
-        if len(lists[name]) != TAG_BYTES * lengths[plan.after(name)]:
+        if len(lists[name]) != TAG_BYTES * lengths[plan.last_sent(name)]:
             raise JointRefused("a list lost tokens on its way, or gained some")
         tokens.append(tokens_of(lists[name], TAG_BYTES))
         if not ascending(tokens[-1]):
@@ -44,7 +44,7 @@ def compared(
         raise JointRefused(places.TOO_FEW)
     order = digest("linkage order", session, found.tobytes())
     return {
-        name: places.marked(order, one, lengths[plan.after(name)])
+        name: places.marked(order, one, lengths[plan.last_sent(name)])
         for name, one in zip(plan.parties, where, strict=True)
     }
 
@@ -66,18 +66,18 @@ class Comparer(Party):
         self._lengths: NDArray[np.int64] = (me.state or {}).get("lengths", np.zeros(0, np.int64))
 
     def step(self, number: int, letters: Mapping[str, bytes]) -> Turn:
-        """Step 1 brings lengths, step k lists; after it there is nothing to do."""
-        plan = self._plan
-        check_senders(set(letters), set(plan.parties) if number in (1, plan.count) else set())
+        """Step 1 brings lengths, step h + 1 lists; after it there is nothing to do."""
+        plan, last = self._plan, self._plan.hops + 1
+        check_senders(set(letters), set(plan.parties) if number in (1, last) else set())
         if number == 1:
             found = [read_length(plan, letters[name]) for name in plan.parties]
             if any(len(letter) != LENGTH_BYTES for letter in letters.values()):
                 raise JointRefused("a party of the linkage wrote out of turn, or not at all")
             self._lengths = np.array(found, np.int64)
-        if number == plan.count:
+        if number == last:
             lengths = dict(zip(plan.parties, self._lengths.tolist(), strict=True))
             return Turn(compared(plan, self._session, letters, lengths))
-        return Turn(over=number > plan.count)
+        return Turn(over=number > last)
 
     def state(self) -> State:
         """The lengths that were announced."""

@@ -3,14 +3,15 @@
 The protocol
 ------------
 G is the group of P-256, H hashes a row's identifiers, bound to the run, into it (``points.py``),
-s_i is party i's secret scalar of this run, and a token is the x-coordinate of a point. The parties
-stand in a ring; ``plan.py`` has the steps.
+s_i and r_i are party i's secret scalars of this run, and a token is the x-coordinate of a point.
+The parties stand in a ring; ``plan.py`` has the steps.
 
-1. Party i makes its list: s_i H(x) for each of its rows, and as many of random points as fill it
+1. Party i makes its list: r_i H(x) for each of its rows, and as many of random points as fill it
    up to a multiple of ``padded``. It sorts the list by token and sends it on; its length to all.
-2. Whoever is sent a list multiplies each token by its own secret, sorts the list again, remembers
-   which token came from which place, and sends it on. After k - 1 such steps the list is under all
-   k secrets, which commute: equal rows are equal tokens, whoever's list they stand in.
+2. Whoever is sent a list multiplies each token by its s, sorts the list again, remembers which
+   token came from which place, and sends it on. When a list is back at its owner i, this one
+   multiplies by s_i / r_i. Now it is under s_1 ... s_k: equal rows are equal tokens, whoever's list
+   they stand in. (Of two parties r_i = s_i, and the list needn't come back.)
 3. Of lists under all secrets the first 12 bytes of each token go to whoever compares (the
    coordinator, or a party): it finds what stands in all lists, ends the run if that is fewer than
    ``smallest``, and else tells each party which tokens they are in the list that this one sent
@@ -34,20 +35,23 @@ the server         sealed letters whose lengths follow from padded lengths, and 
 
 Why
 ---
-Nobody but who compares has two lists under the same secrets: list j after m steps is under the
-secrets of j, j + 1, ..., j + m - 1, a party sees one list for each m, and can only add its own
-secret, which its copies of other lists lack or have already. Under the decisional Diffie-Hellman
-assumption in G (that on x-coordinates follows from it), with H as a random oracle and parties that
-follow the protocol, tokens under a secret that one doesn't have are random, so a list is
-as many random strings as its padded length. Who compares has equal tokens in unlike lists, and that
-is all that it has of them. To test a guess one needs H(guess) under all secrets, so every party at
-work; a run takes ``most_rows`` rows of a party at most, and each party counts what it helped with
-(``Links.helps``). Secrets and points are of one run: tokens of two runs never meet.
+Take any parties together, without who compares, and d one of the others. Of d's list they have
+tokens under r_d, which is in nothing else that they see: where it is taken off, the list goes to
+who compares. Under the decisional Diffie-Hellman assumption in G (that on x-coordinates follows
+from it), with H as a random oracle, these are random strings, as many as the padded length. They
+may have d multiply what they like by s_d, as often as their lists are long, and meet nothing that
+they could compare it with. (Two parties: d's list is under s_d, and what d multiplies it sends to
+who compares alone.) So they learn what who compares lets them, and d lets through on the way back.
 
-Up to k - 1 parties together, with or without who compares, have the secrets of all but one, say d.
-Following the protocol, they learn of d's rows: how many they have in common with theirs, in any
-grouping; and which, only of persons that d has let through on the way back. For d has sorted their
-lists by tokens under its own secret, and only it knows what stood where.
+Who compares has equal tokens in unlike lists, and that is all that it has of them. To test a guess
+one needs H(guess) under all secrets, so every party at work; a run takes ``most_rows`` rows of a
+party at most, and each party counts what it helped with (``Links.helps``). Secrets and points are
+of one run: tokens of two runs never meet.
+
+All parties but d, together with who compares, and following the protocol: they have all secrets
+but d's, and learn how many of d's rows are in common with theirs, in any grouping; and which, only
+of persons that d has let through on the way back. For d has sorted their lists by tokens under its
+own secret, and only it knows what stood where.
 
 What a party that doesn't follow may do
 ---------------------------------------
@@ -55,9 +59,8 @@ What a party that doesn't follow may do
   at least ``smallest``; that is what linkage gives, so it is counted and limited;
 - together with who compares, use another secret for each row, and so know its own rows again in
   spite of the sorting: it then learns which of them another party has, of fewer than ``smallest``
-  too, or of two parties' alone. Of three or more parties two that stand side by side can do that
-  to the next one without who compares. So this rests on the coordinator, or on the party that
-  compares, and above two parties on neighbours that don't both break the rules;
+  too, or of two parties' alone. So this rests on the coordinator, or on the party that compares.
+  Proofs that a list is under one secret would end it; they cost several times the run;
 - compare wrongly, which only who compares can: it may name places that aren't equal. Who is in the
   link then is wrong. Each party sees how many places pass and holds them against ``smallest``, its
   own against its rows: a place of padding ends the run;
@@ -65,7 +68,6 @@ What a party that doesn't follow may do
   owner, or passed as one's own, is under another set of secrets, or one secret twice: it meets
   nothing. Tokens that are none, twice, unsorted, too many or too few, end the run in fixed words,
   which say nothing of a row.
-Proofs that each list is under one secret would end the second; they cost several times the run.
 
 A party computes the same bytes again from the same secret and rows. What it must not forget is
 small: where tokens stood, 4 bytes each for every list.
@@ -92,7 +94,7 @@ from wardround.common.linkage.plan import (
     check_senders,
     everybody,
 )
-from wardround.common.linkage.points import TOKEN_BYTES, NotOnCurve, scalar_of
+from wardround.common.linkage.points import TOKEN_BYTES, NotOnCurve, instead, scalar_of
 from wardround.common.linkage.rows import NO_ROW, Rows
 from wardround.common.linkage.tokens import Places, ascending, sorted_by_token, tags_of, tokens_of
 from wardround.common.linkage.work import HIDE, RAISE
@@ -118,7 +120,10 @@ class LinkingParty(Party):
         told: Callable[[int, Mapping[str, int], bytes], Mapping[str, str]],
     ) -> None:
         self._plan, self._me, self._told = plan, me, told
-        self._scalar = scalar_of(me.secret, me.session)
+        scalar, first = scalar_of(me.secret, me.session), scalar_of(me.secret, me.session, "own")
+        closes = plan.hops == plan.count
+        self._scalar, self._first = scalar, first if closes else scalar
+        self._last = instead(first, scalar)
         self._rows = Rows(me.rows.keys, plan.most_rows)
         self._state: State = dict(me.state or {})
         if me.state and me.state[_KEYS].tobytes() != self._rows.digest:
@@ -130,7 +135,7 @@ class LinkingParty(Party):
 
     def step(self, number: int, letters: Mapping[str, bytes]) -> Turn:
         """As the module's text has it."""
-        plan, name, k = self._plan, self._me.name, self._plan.count
+        plan, name, hops = self._plan, self._me.name, self._plan.hops
         before, after = plan.after(name, -1), plan.after(name)
         if number == 0:
             check_senders(set(letters), set())
@@ -143,12 +148,12 @@ class LinkingParty(Party):
             if any(len(letters[one]) != LENGTH_BYTES for one in letters if one != before):
                 raise JointRefused("a party of the linkage wrote out of turn, or not at all")
             return self._pass_on(number, letters[before][LENGTH_BYTES:])
-        if number < k:
+        if number <= hops:
             check_senders(set(letters), {before})
             return self._pass_on(number, letters[before])
-        if number == k:
+        if number == hops + 1:
             return self._compare(letters)
-        sender = plan.compare if number == k + 1 else after
+        sender = plan.compare if number == hops + 2 else after
         expected = set() if sender == name else {sender}
         check_senders(set(letters), expected)
         return self._go_back(number, letters.get(sender, b""))
@@ -162,7 +167,7 @@ class LinkingParty(Party):
             hashlib.sha256(padding + count.to_bytes(8, "big")).digest()
             for count in range(length - len(rows))
         )
-        tokens, where = sorted_by_token(self._work(HIDE, points))
+        tokens, where = sorted_by_token(spread(HIDE, self._first, points, self._me.workers))
         own = np.full(length, NO_ROW, np.int32)
         real = where < len(rows)
         own[real] = rows.numbers[where[real]]
@@ -179,14 +184,15 @@ class LinkingParty(Party):
             raise JointRefused("a list lost tokens on its way, or gained some")
         if not ascending(tokens_of(text)):
             raise JointRefused("a list is not sorted, or has a token twice")
-        if self._me.links is not None:
+        if self._me.links is not None and owner != name:
             self._me.links.helps(self._me.session, number, {owner: self._length(owner)})
+        scalar = self._scalar if owner != name else self._last
         try:
-            tokens, where = sorted_by_token(self._work(RAISE, text))
+            tokens, where = sorted_by_token(spread(RAISE, scalar, text, self._me.workers))
         except NotOnCurve:
             raise JointRefused("a list has something that is no point of the curve") from None
         self._state[f"{_HOP}{number}"] = where.astype(np.uint32)
-        if number < plan.count - 1:
+        if number < plan.hops:
             return Turn({plan.after(name): tokens})
         tags = tags_of(tokens)
         if plan.compare != name:
@@ -208,11 +214,11 @@ class LinkingParty(Party):
 
     # --- and back ------------------------------------------------------------------------------
     def _go_back(self, number: int, text: bytes) -> Turn:
-        plan, name, k = self._plan, self._me.name, self._plan.count
+        plan, name, hops = self._plan, self._me.name, self._plan.hops
         shortest = int(self._state[_LENGTHS].min())
-        hop = 2 * k - number  # of the list that is on its way back
+        hop = 2 * hops + 2 - number  # of the list that is on its way back
         length = self._length(plan.after(name, -hop))
-        if number == k + 1:
+        if hop == hops:
             text = text or self._state.pop(_BACK).tobytes()
             order, there = places.read_marks(text, plan, shortest, length)
             self._state[ORDER] = np.frombuffer(order, np.uint8)
@@ -241,6 +247,3 @@ class LinkingParty(Party):
     # --- small things --------------------------------------------------------------------------
     def _length(self, owner: str) -> int:
         return int(self._state[_LENGTHS][self._plan.parties.index(owner)])
-
-    def _work(self, what: bytes, points: bytes) -> bytes:
-        return spread(what, self._scalar, points, self._me.workers)

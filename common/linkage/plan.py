@@ -4,11 +4,14 @@ The parties stand in a ring, in the order of their names. A list is named by its
 whose rows it is of. It goes round the ring from its owner on, and back the same way.
 
     step 0               each party sends its own list on, and its length to everybody
-    steps 1 to k - 1     each multiplies the list that came, and sends it on; in the last one the
+    steps 1 to h         each multiplies the list that came, and sends it on; in the last one the
                          first 12 bytes of each token, to whoever compares
-    step k               who compares tells each party which tokens of the last list that it sent
-    steps k + 1 to 2k    each says in which places of the list as it came these stood, and sends
-                         them back; in step 2k each has those of its own list
+    step h + 1           who compares tells each party which tokens of the last list that it sent
+    steps h + 2 on       each says in which places of the list as it came these stood, and sends
+                         them back; in step 2h + 2 each has those of its own list
+
+Of k >= 3 parties h = k: a list comes back to its owner, who sends it to be compared. Of two h = 1:
+the other one does.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wardround.common.errors import JointRefused
-from wardround.common.joint.party import COORDINATOR
+from wardround.common.joint.party import COORDINATOR, FEWEST_PARTIES
 from wardround.common.linkage.points import TOKEN_BYTES
 
 LENGTH_BYTES = PLACE_BYTES = 4
@@ -46,9 +49,18 @@ class Plan:
         return len(self.parties)
 
     @property
+    def hops(self) -> int:
+        """h, the number of times that each list is passed on."""
+        return 1 if self.count == FEWEST_PARTIES else self.count
+
+    @property
     def steps(self) -> int:
-        """Of a run, and one more in which the coordinator may be over."""
-        return 2 * self.count + 1
+        """Of a run."""
+        return 2 * self.hops + 3
+
+    def last_sent(self, name: str) -> str:
+        """Whose list a party sends to be compared."""
+        return self.after(name, -self.hops)
 
     @property
     def longest(self) -> int:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from wardround.common.secagg.keys import derive
 
-TOKEN_BYTES = 32
+TOKEN_BYTES = SCALAR_BYTES = 32
 _CURVE, _ECDH = ec.SECP256R1(), ec.ECDH()
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _DOMAIN = b"wardround linkage point P-256 1"
@@ -34,14 +34,23 @@ class NotOnCurve(ValueError):
     """Something isn't the x-coordinate of a point."""
 
 
-def scalar_of(secret: bytes, session: bytes) -> bytes:
+def scalar_of(secret: bytes, session: bytes, use: str = "all") -> bytes:
     """A party's scalar of one run, 1 to order - 1, as 32 big-endian bytes.
 
     secret : 32 bytes of its own, of this run
     session : what stands for the run
+    use : what it is for; another one for each
     """
-    wide = derive(secret, "linkage scalar", session, length=48)  # 128 bits more: no bias
-    return (int.from_bytes(wide, "big") % (_ORDER - 1) + 1).to_bytes(32, "big")
+    wide = derive(secret, "linkage scalar", session, use.encode(), length=48)
+    number = int.from_bytes(wide, "big") % (_ORDER - 1) + 1  # of 128 bits more: no bias
+    return number.to_bytes(SCALAR_BYTES, "big")
+
+
+def instead(first: bytes, scalar: bytes) -> bytes:
+    """The scalar that makes of a point times ``first`` one times ``scalar``."""
+    inverse = pow(int.from_bytes(first, "big"), -1, _ORDER)
+    number = int.from_bytes(scalar, "big") * inverse % _ORDER
+    return number.to_bytes(SCALAR_BYTES, "big")
 
 
 def hidden(digests: bytes, scalar: bytes) -> bytes:

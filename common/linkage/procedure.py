@@ -65,7 +65,7 @@ class Linkage(JointProcedure):
 
     @property
     def most_steps(self) -> int:
-        """2 k + 1 of k parties."""
+        """5 of two parties, 2 k + 3 of k."""
         return self.plan.steps
 
     @property

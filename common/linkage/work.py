@@ -10,11 +10,10 @@ from __future__ import annotations
 import sys
 from typing import IO
 
-from wardround.common.linkage.points import NotOnCurve, hidden, raised
+from wardround.common.linkage.points import SCALAR_BYTES, NotOnCurve, hidden, raised
 
 HIDE, RAISE = b"h", b"r"
 WORK = {HIDE: hidden, RAISE: raised}
-SCALAR_BYTES = 32
 GOOD, BAD = b"+", b"-"
 
 
