@@ -159,6 +159,8 @@ def analyse(
     Between machines: submit a study with `[procedure] name = "describe"` or `"statistics"`.
     """
     from wardround.common.procedures.statistics.procedure import FILE
+    from wardround.common.vertical.page import text as vertical_text
+    from wardround.common.vertical.told import TOLD as VERTICAL
     from wardround.server.display.answers import answers
     from wardround.server.display.console import shown_path
     from wardround.simulations.run.analyse import analyse as run_analysis
@@ -175,6 +177,8 @@ def analyse(
         )
     for text in answers(found.published[FILE], console.width) if FILE in found.published else ():
         console.print(text)
+    if VERTICAL in found.published:
+        console.print(Text(vertical_text(found.published[VERTICAL])))
     for name in found.published:
         console.print(Text(f"{name}: {shown_path(found.run_directory / name)}"))
     console.print(Text(f"report: {shown_path(found.run_directory / 'report.html')}"))

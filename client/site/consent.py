@@ -358,7 +358,10 @@ def _where(desk: Desk) -> str:
     approved = list(desk.approvals.decisions("approved"))
     if approved:
         return f"approved by {approved[-1].who}"
-    return "refused by the rules or for want of data (why: its log, or audit show --event refused)"
+    return (
+        "not accepted yet: the client still looks at it, or it is refused by the rules or for want "
+        "of data (why: its log, or audit show --event refused)"
+    )
 
 
 def _note(kit: Kit, every: list[Desk]) -> None:

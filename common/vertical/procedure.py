@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from wardround.common.vertical.deal import derive
 from wardround.common.vertical.harmonics import sizes
 from wardround.common.vertical.machine import Memory, Talk, Talking
 from wardround.common.vertical.outcome import outcome_of
+from wardround.common.vertical.page import files
 from wardround.common.vertical.plan import Plan
 from wardround.common.vertical.ring import Reals
 from wardround.common.vertical.rows import LEFT_OUT, Scaled, scaled_inputs
@@ -76,6 +78,14 @@ class Vertical(JointProcedure):
     def told(self) -> Mapping[str, int]:
         """Coefficients, standard errors, and what was left out."""
         return {TOLD: most_characters(self.plan.width)}
+
+    def published(self, told: Mapping[str, str]) -> Mapping[str, str]:
+        """The text, and what it says as a table and a page."""
+        found = super().published(told)
+        try:
+            return {**found, **files(json.loads(found[TOLD]))}
+        except (ValueError, KeyError, TypeError, ArithmeticError):  # it is the parties' text
+            return found
 
     def reads(self, name: str) -> bool:
         """The dealer has no columns."""
