@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.common.identifiers.made import nhs_numbers
@@ -16,8 +20,12 @@ from wardround.client.check.check import checked
 from wardround.client.check.finding import Checked
 from wardround.client.check.page import page
 from wardround.client.site.kit import Kit
+from wardround.client.site.opted_out import OptedOut
 from wardround.client.site.terms import Data, Terms
 from wardround.common.config.load import load_config
+from wardround.common.config.task import make_task
+from wardround.common.durable.private import write_private
+from wardround.common.errors import DataError
 from wardround.common.trust.pki import now_utc
 from wardround.server.provision import kits as provision
 
@@ -44,6 +52,7 @@ rename = { nhs = "NHS-No", crp = "CRP" }
 codes = { sex = { female = ["w"], male = ["m"] } }
 """
 CANARY = "Smith-4711"
+HEAD = ("nhs", "surname", "crp", "sex")
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +121,25 @@ def test_a_database_and_a_sheet_are_read_as_a_file_is(kits: dict[str, Kit]) -> N
         kit.site_path.write_text(rules(kit.site_path) + f"[data.{name}]\n{lines}")
         found = checked(Terms.read(kit, "cpu", data=Data(none=True)), datetime(2026, 1, 1))
         assert told(found, "error") == [] and found.rows == 30, name
+
+
+def test_who_has_opted_out_is_linked_to_nobody(kits: dict[str, Kit], tmp_path: Path) -> None:
+    """By the hospital's own word on whose a row is: identifiers are in another form."""
+    rows = [f"{n},{CANARY},{k}.5,female" for k, n in enumerate(nhs_numbers(30))]
+    listed = tmp_path / "opted_out.txt"
+    write_private(listed, f"{nhs_numbers(3)[2]}\n".encode())
+    config = kits["lab"].description.config()
+    task = make_task(config)
+    table = pa.table({name: [row.split(",")[n] for row in rows] for n, name in enumerate(HEAD)})
+    pq.write_table(table, tmp_path / "lab.parquet")
+    raw = task.at(task.load(tmp_path / "lab.parquet"), "lab")
+    list_of_all = OptedOut(listed, b"k" * 32)
+    with pytest.raises(DataError, match="don't say whose each row is"):
+        list_of_all.without(task, raw)
+    people = np.array(nhs_numbers(30))
+    said = replace(raw, table=replace(raw.table, people=people))
+    kept = list_of_all.without(task, said)
+    assert len(kept) == 29 and list(kept.keys) == [*raw.keys[:2], *raw.keys[3:]]
 
 
 def test_what_can_not_be_linked_is_counted_and_what_lacks_is_named(kits: dict[str, Kit]) -> None:
