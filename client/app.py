@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from wardround.client.data.hospital import Hospital
 from wardround.client.joint.answer import answer_letters
 from wardround.client.privacy.round import announced_sizes
+from wardround.client.requests.blind import give_model, keep_chosen, take_model
 from wardround.client.requests.buffered import send_kept
 from wardround.client.requests.job import TrainingJob
 from wardround.client.requests.judging import answer_judgement
@@ -27,6 +28,7 @@ from wardround.client.requests.private_figures import PrivateFigures
 from wardround.client.requests.received import ModelCache, Received, receive, totals_of
 from wardround.client.requests.steps import answer_step, step_layout
 from wardround.client.secagg.asked import Step
+from wardround.client.secagg.blind import deal_key, take_key
 from wardround.client.secagg.masking import (
     MaskedAsk,
     answer_with,
@@ -102,6 +104,11 @@ def create_client_app(
     app.query("hello")(answering(answer_with(SecureClient.hello)))
     app.query("group")(answering(answer_with(SecureClient.bundle)))
     app.query("keys")(answering(answer_with(SecureClient.accept)))
+    app.query("deal")(answering(deal_key))
+    app.query("dealt")(answering(take_key))
+    app.query("give")(answering(partial(give_model, models)))
+    app.query("take")(answering(take_model))
+    app.query("model")(answering(partial(keep_chosen, models)))
     app.query("unmask")(answering(answer_with(SecureClient.unmask)))
     app.train()(answering(partial(train, models)))
     app.train("begin")(answering(partial(begin, models)))

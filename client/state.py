@@ -20,6 +20,8 @@ from wardround.common.protocol.names import records_of
 
 _SEPARATOR = "@"
 _RUN = "run"
+OF_RUN = "run-"
+"""Begins the names of arrays that belong to a run as a whole."""
 
 
 class ClientState:
@@ -73,9 +75,29 @@ class ClientState:
         if before is not None and before["run"] == run:
             return
         kept = list(records_of(self._records, ArrayRecord)) if before is not None else []
-        for key in [key for key in kept if _SEPARATOR in key]:
+        for key in [key for key in kept if _SEPARATOR in key or key.startswith(OF_RUN)]:
             del self._records[key]
         self.set_values(_RUN, {"run": run})
+
+    # --- arrays of the run, whatever a request says ----------------------------------------------
+    def of_run(self, name: str) -> Arrays | None:
+        """The arrays kept under ``name`` for this run, or None."""
+        record = self._records.get(OF_RUN + name)
+        return decode_arrays(record) if isinstance(record, ArrayRecord) else None
+
+    def keep_of_run(self, name: str, arrays: Arrays) -> None:
+        """Keep arrays under ``name`` until another run begins. The newest stands last."""
+        self._records.pop(OF_RUN + name, None)
+        self._records[OF_RUN + name] = encode_arrays(arrays)
+
+    def names_of_run(self, prefix: str) -> list[str]:
+        """Names of such arrays that start so, oldest first."""
+        every = [name for name in records_of(self._records, ArrayRecord) if name.startswith(OF_RUN)]
+        return [one for name in every if (one := name.removeprefix(OF_RUN)).startswith(prefix)]
+
+    def forget_of_run(self, name: str) -> None:
+        """Forget the arrays kept under ``name``."""
+        del self._records[OF_RUN + name]
 
     # --- records of values: secure aggregation's store ------------------------------------------
     def values(self, name: str) -> dict[str, Any] | None:

@@ -65,6 +65,7 @@ class Guard(Protocol):
 
 _MOST_AT_ONCE = 8
 _LARGE = {m.TRAIN, m.BEGIN, m.EVALUATE, m.STATISTICS, m.SUMS, m.LETTERS}
+_LARGE |= {m.MODEL, m.GIVE, m.TAKE}
 """Requests that may carry a model or totals."""
 MOST_SMALL_BYTES = MOST_BYTES + (1 << 16)
 """Of all others: a manifest in its envelope is the largest."""

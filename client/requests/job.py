@@ -6,7 +6,7 @@ before and after is the same whoever does it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -26,7 +26,8 @@ from wardround.client.requests.local import LocalUpdate, local_update, noise_alo
 from wardround.client.requests.own_pass import train_own
 from wardround.client.requests.received import ModelCache, Received, receive
 from wardround.client.requests.settings import check_weight
-from wardround.client.secagg.asked import Step
+from wardround.client.secagg.asked import Clip, Step
+from wardround.client.secagg.blind import BlindModels
 from wardround.client.secagg.failing import hidden, hiding, hiding_failures
 from wardround.client.secagg.masking import (
     MaskedAsk,
@@ -40,7 +41,7 @@ from wardround.client.state import ClientState
 from wardround.common.compression.scales import record_layout
 from wardround.common.compression.writing import Writing
 from wardround.common.errors import RequestRefused
-from wardround.common.flower.arrays import Arrays, layout_of
+from wardround.common.flower.arrays import Arrays, Layout, layout_of
 from wardround.common.model.entries import Entries, Kind
 from wardround.common.model.factors import check_factors
 from wardround.common.privacy.incompatible import check_model, check_settings, check_task
@@ -119,10 +120,10 @@ class TrainingJob:
             records = algorithm.reply_records({key: shared[key] for key in parameters})
             records = records | (private.records() if private else {})
             records |= record_layout(len(writing.names)) if writing else {}
-            step = Step("train", request.model.server_round)
+            step = Step("train", received.server_round)
             asked = MaskedAsk.of(request.masked, step, content, hospital, state)
             reach = private.reach if private is not None and not private.table.stepwise else None
-            pending = begin_upload(asked, training_layout(shared, parameters, records), reach)
+            pending = _begun(asked, received, parameters, records, reach)
             if why := too_few(hospital.config, name, pending.limits):
                 raise RequestRefused(why)
         keep_scales(writing, state)
@@ -225,6 +226,24 @@ class TrainingJob:
             arrays |= factors.sent(received, arrays, run_seed, server_round)
         claim = private.claim if private else None
         return TrainReply(arrays, self.count, steps, loss, extra, claim)
+
+
+def _begun(
+    asked: MaskedAsk,
+    received: Received,
+    parameters: Iterable[str],
+    records: Mapping[str, Layout],
+    reach: Clip | None,
+) -> PendingUpload:
+    """The upload that a request asks for; in a blind run with the mask that hospitals take off."""
+    shared, model, mask = layout_of(received.arrays), received.blind, None
+    if model is not None:
+        if asked.task.blind_key is None:
+            raise RequestRefused("the request names no key of hospitals, and the run is blind")
+        models = BlindModels(asked.hospital, asked.state)
+        mask = models.mask(asked.task.blind_key, received.server_round, model)
+    layout = training_layout(shared, parameters, records, model is not None)
+    return begin_upload(asked, layout, reach, mask)
 
 
 def _known(algorithm: str, hospital: Hospital) -> str:

@@ -5,6 +5,8 @@ belong to it: then it is written. Kept are the newest one and the best so far, a
 run's result is one of the two, and its report names the round.
 
     KIT/model/round-0015.safetensors   preparation.safetensors
+
+Of a blind run it is the whole model folder, when the run is over: the server has none.
 """
 
 from __future__ import annotations
@@ -21,7 +23,15 @@ from wardround.common.durable.tensors import read_tensors
 from wardround.common.errors import CheckpointError
 from wardround.common.model.entries import Entries
 from wardround.common.model.named import build_model, model_arrays
-from wardround.common.model.saved import PREPARATION, ModelForm, load_file, write_preparation
+from wardround.common.model.saved import (
+    MODEL,
+    PREPARATION,
+    ModelForm,
+    hospital_path,
+    load_file,
+    write_preparation,
+)
+from wardround.common.model_folder.write import describe_model, seal_folder
 from wardround.common.tasks.base import Task
 
 FOLDER = "model"
@@ -35,19 +45,48 @@ def keep_own_model(hospital: Hospital, received: Received, best_round: int) -> N
     best_round : the best before it, whose model is kept too
     """
     sent = received.request.model
-    folder, local = hospital.model_folder, sent.local_keys
+    folder, number = hospital.model_folder, sent.server_round
     own_model = hospital.config.strategy.keeps == "model"
-    if folder is None or not (local or own_model):
+    if folder is None or not (sent.local_keys or own_model):
         return
     private_folder(folder)
-    model, number = received.model, sent.server_round
-    form = ModelForm.of(hospital.task, model, Entries.of(model, local, own_model))
+    model = received.model
+    form = ModelForm.of(hospital.task, model, Entries.of(model, sent.local_keys, own_model))
     seed = hospital.config.federation.seed
     form.write(own_model_path(folder, number), model_arrays(model), number, seed, hospital.name)
     write_preparation(folder, hospital.totals)
     kept = {own_model_path(folder, number), own_model_path(folder, best_round)}
     for file in set(folder.glob(_FILES)) - kept:
         file.unlink()
+
+
+def write_blind_model(hospital: Hospital, received: Received) -> None:
+    """Write the model of a blind run, which a request has loaded, as a folder that stands by
+    itself, signed by this hospital: ``KIT/model``. Again writes the same. Raises OSError."""
+    folder, sent, model = hospital.model_folder, received.request.model, received.model
+    if folder is None or received.blind is None:
+        return
+    private_folder(folder)
+    for file in folder.glob(_FILES):  # an earlier run's
+        file.unlink()
+    config, own_model = hospital.config, hospital.config.strategy.keeps == "model"
+    form = ModelForm.of(hospital.task, model, Entries.of(model, sent.local_keys, own_model))
+    number, seed = sent.server_round, config.federation.seed
+    form.write(folder / MODEL, received.arrays, number, seed)
+    if form.entries.of_hospitals:
+        path = hospital_path(folder, hospital.name)
+        private_folder(path.parent)
+        form.write(path, model_arrays(model), number, seed, hospital.name)
+    write_preparation(folder, hospital.totals)
+    describe_model(folder, config, hospital.task, received.totals)
+    seal_folder(
+        folder,
+        run=hospital.plan.run,
+        round=number,
+        identity=hospital.identity,
+        network=config.federation.name,
+        valid_days=config.card.valid_days,
+    )
 
 
 def load_own_model(

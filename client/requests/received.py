@@ -10,11 +10,12 @@ from torch import nn
 from wardround.client.data.hospital import Hospital
 from wardround.client.requests.kept import PERSONAL
 from wardround.client.requests.settings import check_settings
+from wardround.client.secagg.blind import BlindModel, BlindModels
 from wardround.client.state import ClientState
 from wardround.common.errors import RequestRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, layout_of, same_numbers
-from wardround.common.model.entries import Entries, entries_of
+from wardround.common.model.entries import SHARED, Entries, entries_of
 from wardround.common.model.named import build_model, load_arrays, model_arrays
 from wardround.common.model.saved import ModelForm
 from wardround.common.protocol.evaluate import EvaluateRequest
@@ -66,6 +67,7 @@ class Received:
     """A request, the model, and the arrays that it was sent.
 
     totals, digest : of the federation's preparation
+    blind : where the server can't read the model, which it is
     """
 
     request: TrainRequest | EvaluateRequest
@@ -74,6 +76,12 @@ class Received:
     digest: str
     model: nn.Module
     arrays: Arrays
+    blind: BlindModel | None = None
+
+    @property
+    def server_round(self) -> int:
+        """The request's."""
+        return self.request.model.server_round
 
     @property
     def examples(self) -> dict[str, Examples]:
@@ -108,19 +116,43 @@ def receive(
             "same versions of wardround and torch on both sides"
         )
     local = sent.local_keys
-    arrays = shared_arrays(sent, initial)
+    blind = _blind_model(request, hospital, state, model, initial)
+    arrays = blind.arrays if blind else shared_arrays(sent, initial)
     if set(local) != set(models.personal(hospital)):
         own = ", ".join(models.personal(hospital)[:5]) or "none"
         raise RequestRefused(
             f"the request names other personal layers than this hospital's settings ({own})"
         )
-    _check_first(request, hospital, arrays, initial)
+    first = request.model.server_round == 1 if blind is None else blind.server_round == 0
+    if first:
+        _check_first(request, hospital, arrays, initial)
     load_arrays(model, arrays)
     keeps_model = hospital.config.strategy.keeps == "model"
     if local or (keeps_model and isinstance(request, EvaluateRequest)):
         personal = state.load(PERSONAL, sent.state_round)
         load_arrays(model, personal or {key: initial[key] for key in local})
-    return Received(request, hospital, totals, digest, model, arrays)
+    return Received(request, hospital, totals, digest, model, arrays, blind)
+
+
+def _blind_model(
+    request: TrainRequest | EvaluateRequest,
+    hospital: Hospital,
+    state: ClientState,
+    model: nn.Module,
+    initial: Arrays,
+) -> BlindModel | None:
+    """The model that the request's sum makes here, where the server can't read any."""
+    sent = request.model
+    if bool(sent.blind) != hospital.config.secure_aggregation.blind:
+        raise RequestRefused(
+            "the request's model and this hospital's settings differ in secure_aggregation.blind; "
+            "set it the same on both sides"
+        )
+    if not sent.blind:
+        return None
+    entries, models = Entries.of(model, sent.local_keys), BlindModels(hospital, state)
+    layout = layout_of(entries.only(initial, *SHARED))
+    return models.arrived(sent, layout, entries.parameters)
 
 
 def _check_first(
@@ -130,7 +162,7 @@ def _check_first(
     in the plan (``client/secagg/contributions.py`` holds the model against that)."""
     config = hospital.config
     hidden = config.secure_aggregation.enabled or config.privacy.enabled
-    if not isinstance(request, TrainRequest) or request.model.server_round != 1 or not hidden:
+    if not isinstance(request, TrainRequest) or not hidden:
         return
     if not config.federation.initial and not all(
         same_numbers(value, initial[key]) for key, value in arrays.items()

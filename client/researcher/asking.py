@@ -115,8 +115,10 @@ def _fewest(study: Study, config: Config) -> int:
 def _aggregation(config: Config) -> str:
     if config.procedure.joint:
         return "none: parties' letters are sealed for each other, the server carries them"
-    secure = config.secure_aggregation.enabled
-    return "secure: the server learns sums only" if secure else "PLAIN"
+    secure = config.secure_aggregation
+    if secure.blind:
+        return "secure and blind: the server can't read sums of updates, and has no model"
+    return "secure: the server learns sums only" if secure.enabled else "PLAIN"
 
 
 def _privacy(config: Config) -> str:

@@ -29,6 +29,7 @@ from wardround.common.model.saved import (
     listed,
     load_file,
 )
+from wardround.common.model_folder.listed import Listed, read_list
 
 FOLDER = "model"
 _PIECE_BYTES = 1 << 20
@@ -41,14 +42,27 @@ def load_results(hospital: Hospital, folder: Path) -> tuple[nn.Module, Sums]:
 
     Raises CheckpointError if it isn't the whole model of this hospital's task.
     """
-    path = folder / FOLDER / MODEL
-    totals, _ = read_tensors(folder / FOLDER / PREPARATION)
+    place = model_folder(hospital, folder)
+    if place != folder / FOLDER and Listed.read(read_list(place), str(place)).run != folder.name:
+        raise CheckpointError(f"{place}: it is of another run, and these results have no model")
+    path = place / MODEL
+    totals, _ = read_tensors(place / PREPARATION)
     shared, state = read_tensors(path)
-    if state.get(PERSONAL):
+    if state.get(PERSONAL) and place != folder / FOLDER:
+        path = hospital_path(place, hospital.name)
+    elif state.get(PERSONAL):
         path = _join(hospital, folder, shared, int(state["round"]), state[PERSONAL])
     model = build_model(hospital.task, totals, hospital.config.federation.seed)
     load_file(path, hospital.task, model)
     return model.to(hospital.config.training.device), totals
+
+
+def model_folder(hospital: Hospital, folder: Path) -> Path:
+    """Where the model of these results is: among them, or of a blind run this hospital's own, for
+    nobody else could write it."""
+    own = hospital.model_folder
+    blind = hospital.config.secure_aggregation.blind
+    return own if blind and own is not None else folder / FOLDER
 
 
 def _join(

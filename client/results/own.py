@@ -19,7 +19,7 @@ from torch import nn
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.results.figures import FIGURES, FORMAT, OWN, REPORT, Figures, OwnFigures
-from wardround.client.results.joining import FOLDER, load_results
+from wardround.client.results.joining import load_results, model_folder
 from wardround.client.results.left import Left, read_left
 from wardround.client.results.own_reference import write_reference
 from wardround.client.results.page import page
@@ -115,7 +115,7 @@ def _evaluated(
     where its text might quote a cell; also that rows are missing which others have (``theirs``)."""
     try:
         model, totals = load_results(hospital, folder)
-        digest = file_digest(folder / FOLDER / PREPARATION)
+        digest = file_digest(model_folder(hospital, folder) / PREPARATION)
         examples = hospital.examples(totals, f"results {digest}")
     except WardroundError as error:
         notes.append(f"The model can't be evaluated here: {error.what or error}.")

@@ -16,6 +16,7 @@ from torch import nn
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.results.figures import OWN
+from wardround.client.results.joining import model_folder
 from wardround.client.training.evaluation import model_outputs
 from wardround.common.drift.counts import Column, Columns, Counts, none_of
 from wardround.common.drift.field import fields_of
@@ -25,7 +26,7 @@ from wardround.common.drift.rows import columns_of
 from wardround.common.drift.scoring import scored
 from wardround.common.durable.files import write_atomically
 from wardround.common.figures.sums import Sums
-from wardround.common.model_folder.folder import FOLDER, read_schema
+from wardround.common.model_folder.folder import read_schema
 from wardround.common.model_folder.listed import digest_of
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.results.package import FILES
@@ -39,7 +40,7 @@ def write_reference(hospital: Hospital, folder: Path, model: nn.Module, totals: 
 
     Raises OSError, WardroundError.
     """
-    listed = folder / FOLDER / FILES
+    listed = model_folder(hospital, folder) / FILES
     if not listed.is_file():
         return
     digest = digest_of(listed.read_bytes())
@@ -51,7 +52,11 @@ def own_reference(
     hospital: Hospital, folder: Path, model: nn.Module, totals: Sums, digest: str
 ) -> Reference:
     """The same, not written."""
-    task, schema, parts = hospital.task, read_schema(folder / FOLDER), hospital.parts()
+    task, schema, parts = (
+        hospital.task,
+        read_schema(model_folder(hospital, folder)),
+        hospital.parts(),
+    )
     fields, training = fields_of(schema), hospital.config.training
     module, train = task.predictor(model, totals), parts.get("train")
 

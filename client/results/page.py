@@ -31,7 +31,7 @@ _PROTECTIONS = {
     "none": "in plain",
     "sizes": "numbers of rows or steps",
     "noised": "with noise of differential privacy",
-    "sealed": "sealed for another party of the plan",
+    "sealed": "sealed for other hospitals of the plan: the server can't read it",
     "masked": "masked: the server learns the sum over hospitals only",
     "masked+noised": "masked, with noise of differential privacy",
     "keys": "keys, signatures, names: nothing of the data",

@@ -33,7 +33,9 @@ from wardround.common.protocol.masked import KeyReply, KeyRequest, MaskedReply, 
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.train import TrainReply
 from wardround.common.rng import derive_seed
+from wardround.common.secagg.blind import BlindMask
 from wardround.common.secagg.content import (
+    CHECK,
     LOSS,
     STEPS,
     Digests,
@@ -267,6 +269,8 @@ def finish_training(
         LOSS: scalar((reply.train_loss or 0.0) * weight),
         STEPS: scalar(reply.local_steps * weight),
     }
+    if CHECK in pending.layout.exact:
+        exact[CHECK] = np.array([1.0, weight])
     update: dict[str, NDArray[Any] | Change] = {}
     for name, value in reply.arrays.items():
         key = f"{m.ARRAYS}/{name}"
@@ -292,13 +296,19 @@ def finish_private(
     return finish_upload(pending, hospital, whole, {STEPS: scalar(1.0)} | exact, 1, claim)
 
 
-def begin_upload(asked: MaskedAsk, layout: VectorLayout, clip: Clip | None = None) -> PendingUpload:
+def begin_upload(
+    asked: MaskedAsk,
+    layout: VectorLayout,
+    clip: Clip | None = None,
+    blind: BlindMask | None = None,
+) -> PendingUpload:
     """The upload that a request asks for, bound to what the request holds; its masks are begun.
 
     clip : where whole numbers are to be sent, which carry noise or get it: their reach in the ring
+    blind : of the mask that only hospitals take off, in a blind run
     """
     client = secure_client(asked.hospital, asked.state)
-    return client.begin(asked.task.message, layout, asked.asked(clip, layout.word_bits))
+    return client.begin(asked.task.message, layout, asked.asked(clip, layout.word_bits), blind)
 
 
 def finish_upload(

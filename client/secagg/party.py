@@ -31,6 +31,7 @@ from wardround.client.secagg.state import Group, Memory, Policy, Session, Store
 from wardround.client.secagg.upload import PendingUpload, Seeds
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire
+from wardround.common.secagg.blind import BlindMask
 from wardround.common.secagg.context import (
     aggregation_context,
     group_id,
@@ -45,7 +46,9 @@ from wardround.common.secagg.encoding import (
     VectorLayout,
 )
 from wardround.common.secagg.graph import neighbours, ring_bytes
+from wardround.common.secagg.group_key import Holder
 from wardround.common.secagg.keys import ExchangeKey, KeyChain, commitment, derive, seal, unseal
+from wardround.common.secagg.ring import MaskSeeds
 from wardround.common.trust.identity import KEY_BYTES, Identity, Roster, digest
 
 P = ParamSpec("P")
@@ -177,8 +180,27 @@ class SecureClient:
         self._memory.save_group(group)
         return wire.Accepted(group.group, self.name, transcript).to_bytes()
 
+    # --- a key of hospitals alone ------------------------------------------------------------
+    def holder(self) -> Holder:
+        """This hospital in the present session, as one that deals and takes keys of hospitals."""
+        session = self._memory.present()
+        if session is None:
+            raise ProtocolRefused("this hospital has no part in a session; did it restart?")
+        return Holder(
+            name=self.name,
+            identity=self._identity,
+            roster=self.roster,
+            session=session.session,
+            run=self._run or "",
+            exchange=session.exchange,
+            hello=session.hello,
+            fewest=self.policy.min_cohort,
+        )
+
     # --- one aggregation ---------------------------------------------------------------------
-    def begin(self, data: bytes, layout: VectorLayout, asked: Asked) -> PendingUpload:
+    def begin(
+        self, data: bytes, layout: VectorLayout, asked: Asked, blind: BlindMask | None = None
+    ) -> PendingUpload:
         """Check the task and start to prepare the masks, in a thread where that pays.
 
         Parameters
@@ -186,6 +208,7 @@ class SecureClient:
         data : the TaskRequest
         layout : what this hospital is going to send
         asked : what the request is, as this hospital reads it: the task is held against it
+        blind : of the mask that only hospitals take off, in a blind run
         """
         task = wire.TaskRequest.from_bytes(data)
         group = self._memory.group(task.group)
@@ -194,13 +217,23 @@ class SecureClient:
         encoding = task.encoding(group.clients)
 
         @cache
-        def seeds() -> Seeds:
+        def context() -> bytes:
             content = asked.digests().content
-            context = aggregation_context(group.transcript, task, group.clients, layout, content)
-            return self._seeds(group, task, context)
+            return aggregation_context(group.transcript, task, group.clients, layout, content)
 
-        threads = self.policy.threads
-        return PendingUpload(self, task, layout, encoding, group.limits, asked, seeds, threads)
+        @cache
+        def seeds() -> Seeds:
+            return self._seeds(group, task, context())
+
+        @cache
+        def besides() -> MaskSeeds:
+            assert blind is not None
+            return blind.seeds(context(), group.clients, self.name)
+
+        threads, more = self.policy.threads, None if blind is None else besides
+        return PendingUpload(
+            self, task, layout, encoding, group.limits, asked, seeds, threads, more
+        )
 
     @_in_turn
     def unmask(self, data: bytes) -> bytes:

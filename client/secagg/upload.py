@@ -23,6 +23,8 @@ from wardround.common.compression.writing import Writing
 from wardround.common.errors import ProtocolRefused
 from wardround.common.mapped import is_large, let_go, windows
 from wardround.common.secagg import messages as wire
+from wardround.common.secagg.blind import add_exact_mask
+from wardround.common.secagg.content import OPEN
 from wardround.common.secagg.encoding import (
     CLIPPED,
     COUNT,
@@ -39,7 +41,14 @@ from wardround.common.secagg.encoding import (
 )
 from wardround.common.secagg.graph import Thresholds
 from wardround.common.secagg.keys import derive
-from wardround.common.secagg.ring import MaskSeeds, RingVector, Words, add_key_streams, add_limbs
+from wardround.common.secagg.ring import (
+    MaskSeeds,
+    RingVector,
+    Seed,
+    Words,
+    add_key_streams,
+    add_limbs,
+)
 
 _WORTH_A_THREAD_BYTES = 1 << 18
 Seeds = Sequence[tuple[MaskSeeds, int]]
@@ -84,7 +93,8 @@ class Uploader(Protocol):
 class PendingUpload:
     """A vector whose masks are being prepared; ``finish`` adds the numbers to hide.
 
-    ``limits``: of the group whose sum it goes into.
+    ``limits``: of the group whose sum it goes into. ``blind``: gives the mask that only hospitals
+    take off, where there is one.
     """
 
     def __init__(
@@ -97,8 +107,9 @@ class PendingUpload:
         asked: Asked,
         seeds: Callable[[], Seeds],
         threads: int = 1,
+        blind: Callable[[], MaskSeeds] | None = None,
     ) -> None:
-        self.task, self.layout, self.encoding = task, layout, encoding
+        self.task, self.layout, self.encoding, self._blind = task, layout, encoding, blind
         self.limits, self._asked = limits, asked
         self._client, self._seeds, self._threads = client, seeds, threads
         self._spent = self._given = False
@@ -171,7 +182,7 @@ class PendingUpload:
         if not self._by_pieces:
             yield slice(0, size), whole
             return
-        seeds = [(one.update, sign) for one, sign in self._seeds()]
+        seeds = self._update_seeds()
         for window in windows(size, whole.itemsize):
             words = np.zeros(window.stop - window.start, whole.dtype)
             add_key_streams(words, seeds, self._threads, start + window.start)
@@ -209,11 +220,17 @@ class PendingUpload:
 
     def _prepare(self) -> RingVector:
         vector = RingVector(self.task.bits, self.layout.update_size, self.layout.exact_size)
-        if self._by_pieces:
-            vector.add_exact_masks(self._seeds())
-        else:
-            vector.add_masks(self._seeds(), self._threads)
+        vector.add_exact_masks(self._seeds())
+        if self._blind is not None:
+            add_exact_mask(vector.exact[OPEN:], self._blind())
+        if not self._by_pieces:
+            add_key_streams(vector.update, self._update_seeds(), self._threads)
         return vector
+
+    def _update_seeds(self) -> list[Seed]:
+        """Of all masks on the update section."""
+        seeds = [(one.update, sign) for one, sign in self._seeds()]
+        return seeds if self._blind is None else [*seeds, (self._blind().update, 1)]
 
     def _give_out(
         self, vector: RingVector, own: Mapping[str, float], exact: Mapping[str, NDArray[Any]]

@@ -43,6 +43,8 @@ _BEFORE_MODEL = {
     m.STATISTICS,
     m.SUMS,
     m.UNMASK,
+    m.DEAL,
+    m.DEALT,
 }
 _MESSAGES: dict[str, type[wire.Message]] = {
     m.HELLO: wire.Hello,
@@ -50,11 +52,17 @@ _MESSAGES: dict[str, type[wire.Message]] = {
     m.KEYS: wire.Accepted,
     m.LAYOUT: wire.SumsLayout,
     m.UNMASK: wire.Shares,
+    m.DEAL: wire.Deal,
+    m.DEALT: wire.Dealt,
+    m.MODEL: wire.Held,
+    m.TAKE: wire.Held,
     m.STATISTICS: wire.Upload,
     m.SUMS: wire.Upload,
     m.TRAIN: wire.Upload,
     m.EVALUATE: wire.Upload,
 }
+_SEALED_MORE = 1 << 20
+"""Bytes of a sealed model that are no numbers: names, shapes, a tag."""
 _VALUES = {
     ArrayRecord: ALLOWED_DTYPES,
     MetricRecord: {"int", "float"},
@@ -75,7 +83,7 @@ class Gate:
 
     def __init__(self, manifest: Manifest | None = None) -> None:
         self.manifest = manifest
-        leaves = manifest.leaves if manifest else ()
+        leaves = self._listed = manifest.leaves if manifest else ()
         self._types = {leaf.message_type for leaf in leaves}
         self._leaves = {leaf.place: leaf for leaf in leaves if not leaf.inside}
         self._inside = {leaf.place for leaf in leaves if leaf.inside}
@@ -118,12 +126,21 @@ class Gate:
                     raise PolicyRefused(
                         f"{_where(place)} is in a {kind}, the manifest has {leaf.dtype}"
                     )
+                if message_type == m.GIVE:
+                    self._check_sealed(value, place)
                 _check_value(leaf, value, place)
                 leaves.append(leaf)
             if not record and not self._has_record(message_type, record_name):
                 raise PolicyRefused(f"{_where((message_type, record_name, ''))} {_NOT_LISTED}")
         _check_sums(message_type, content, leaves)
         return leaves
+
+    def _check_sealed(self, value: Any, place: Place) -> None:
+        """A model and its optimiser's two moments have so many bytes at most, in float64."""
+        model = [one for one in self._listed if one.place[:2] == (m.TRAIN, m.ARRAYS)]
+        numbers = sum(math.prod(leaf.shape or ()) for leaf in model)
+        if isinstance(value, bytes) and len(value) > 24 * numbers + _SEALED_MORE:
+            raise PolicyRefused(f"{_where(place)} has {len(value)} bytes, more than a model has")
 
     @staticmethod
     def error(reason: str | None) -> str:
@@ -257,6 +274,8 @@ def _check_bytes(leaf: Leaf, value: bytes, place: Place) -> None:
             raise PolicyRefused(
                 f"{_where(place)} has {len(value)} bytes, which no masked sums have"
             )
+    elif leaf.message_type == m.GIVE:
+        pass  # its size was held against the model's (``_check_sealed``)
     elif leaf.name == m.CLAIM:
         if len(value) > MOST_CLAIM_BYTES:
             raise PolicyRefused(f"{_where(place)} has {len(value)} bytes, no claim has so many")

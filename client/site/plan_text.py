@@ -128,6 +128,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("task", task),
         *(_training(manifest) if manifest.procedure == TRAIN else _asking(manifest)),
         *([] if manifest.procedure in JOINT else [("secure aggregation", _secure(manifest))]),
+        *_blind(manifest),
         ("privacy", _privacy(manifest)),
         *_covered(manifest),
         (
@@ -221,6 +222,21 @@ def _secure(manifest: Manifest) -> str:
         f"on: sums of at least {fewest} hospitals, threshold {table.threshold:g}, "
         f"{table.colluding} colluding, {_written(manifest)}; largest weight of a hospital: {weight}"
     )
+
+
+def _blind(manifest: Manifest) -> list[tuple[str, str]]:
+    """What the server can't read, who can, and what it reads all the same."""
+    if not manifest.secure_aggregation.blind:
+        return []
+    return [
+        (
+            "blind server",
+            "of training the server reads neither the sum of updates nor a model after the first: "
+            "hospitals of this run make each round's model themselves, by a key that the first of "
+            "them by name draws for all, and one gives it sealed to another that lacks it. The "
+            "server reads sums that prepare the data, sums of figures, and the mean training loss",
+        )
+    ]
 
 
 def _written(manifest: Manifest) -> str:

@@ -65,22 +65,21 @@ class SitePolicy(AskingRules):
     require_secure_aggregation: bool = Field(
         True, description="refuse runs in which the server sees single updates"
     )
+    require_blind: bool = Field(
+        False, description="refuse to train where the server can read sums of updates, or a model"
+    )
     min_cohort: int = Field(
         3,
         ge=2,
         le=10_000,
-        description=(
-            "fewest hospitals whose sum may be opened; where the federation's is higher, that"
-        ),
+        description="fewest hospitals whose sum may be opened; a federation's higher one counts",
     )
     max_epsilon_per_run: float | None = Field(
         None,
         gt=0,
         le=1e12,
-        description=(
-            "most privacy loss that a run may plan; with a limit, a run without privacy is "
-            "refused. Left out: no limit"
-        ),
+        description="most privacy loss that a run may plan; with a limit, a run without privacy is "
+        "refused. Left out: no limit",
     )
     max_epsilon_total: float | None = Field(
         None,

@@ -21,6 +21,7 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import file_sha256
 from wardround.common.secagg.graph import thresholds
 from wardround.common.settings import (
+    TRAIN,
     DescribeOptions,
     EvaluateOptions,
     SplitOptions,
@@ -137,7 +138,9 @@ def _check_secure(site: SitePolicy, manifest: Manifest, config: Config) -> None:
                 "require_secure_aggregation",
                 "this hospital requires it (true), the run has secure_aggregation.enabled = false",
             )
+        _check_blind(site, manifest)
         return
+    _check_blind(site, manifest)
     if config.privacy.noise == "distributed" and (site.colluding or 0) > table.colluding:
         raise site.refused(
             "colluding",
@@ -146,6 +149,16 @@ def _check_secure(site: SitePolicy, manifest: Manifest, config: Config) -> None:
         )
     for hospitals in {manifest.cohort, len(manifest.roster)}:
         _check_group(site, manifest, hospitals, config.secure_aggregation.colluding)
+
+
+def _check_blind(site: SitePolicy, manifest: Manifest) -> None:
+    trains, table = manifest.procedure == TRAIN, manifest.secure_aggregation
+    if site.require_blind and trains and not (table.enabled and table.blind):
+        raise site.refused(
+            "require_blind",
+            "this hospital requires it (true), and the run's server can read the sum of updates; "
+            "set secure_aggregation.blind = true in the federation's settings",
+        )
 
 
 def _check_group(site: SitePolicy, manifest: Manifest, hospitals: int, colluding: int) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import tomli_w
 from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
 
+from wardround.common.config.blind import check_blind
 from wardround.common.config.finished import model_digest
 from wardround.common.config.overrides import Overridden
 from wardround.common.config.pace import check_pace
@@ -119,6 +120,7 @@ class Config(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         check_pace(self)
+        check_blind(self)
         cohort = self.federation.clients_per_round
         if cohort is not None and cohort < self.federation.min_clients:
             raise ValueError(

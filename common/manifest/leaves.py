@@ -16,6 +16,10 @@ promises something else than the hospital's own program would do.
 | train.begin    | that it is done, in a buffered run       | the same                      |
 | evaluate       | metric sums of any name                  | one masked vector of them     |
 | query.unmask   |                                          | shares of masks               |
+| deal, dealt    |                                          | in a blind run: a sealed key  |
+| query.model    |                                          | in it: a digest of the model  |
+| query.give     |                                          | in it: the model, sealed      |
+| query.take     |                                          | in it: a digest of the model  |
 
 A study has rounds of training (with statistics before, and figures) or sums of another procedure.
 With privacy: sizes carry noise (but for unit 'hospital', where they are 0 or 1), training replies
@@ -36,7 +40,7 @@ from wardround.common.protocol.describe import DescribeReply
 from wardround.common.protocol.kept import BeginReply
 from wardround.common.protocol.leaf import Leaf, Protection
 from wardround.common.protocol.letters import LettersReply
-from wardround.common.protocol.masked import KeyReply, vector_leaf
+from wardround.common.protocol.masked import KeyReply, SealedModel, vector_leaf
 from wardround.common.protocol.statistics import sums_leaves
 from wardround.common.protocol.sums import SumsReply
 from wardround.common.protocol.train import (
@@ -46,7 +50,7 @@ from wardround.common.protocol.train import (
     arrays_leaves,
     open_leaf,
 )
-from wardround.common.secagg.content import LOSS, STEPS, training_layout
+from wardround.common.secagg.content import CHECK, LOSS, STEPS, training_layout
 from wardround.common.secagg.encoding import OWN_NAMES
 from wardround.common.secagg.ring import EXACT_BYTES, word_type
 from wardround.common.settings import PrivacyTable, SecureAggregationTable
@@ -71,13 +75,16 @@ def preparation_leaves(
     """
     leaves = DescribeReply.leaves(secure, privacy)
     if secure.enabled:
-        leaves += KeyReply.leaves()
+        leaves += KeyReply.leaves(secure.blind)
+    if secure.blind:
+        leaves += SealedModel.leaves()
     if statistics:
         leaves += sums_leaves(m.STATISTICS, secure, OWN_NAMES, "preparation" in noised)
     if buffered:
         leaves += BeginReply.leaves()
     moved = moved_protection(secure, privacy)
-    leaves += TrainReply.leaves(secure, privacy, (*OWN_NAMES, LOSS, STEPS), moved)
+    own = (*OWN_NAMES, LOSS, STEPS, *([CHECK] if secure.blind else []))
+    leaves += TrainReply.leaves(secure, privacy, own, moved)
     leaves += [open_leaf(name, moved) for name in (m.ARRAYS, *records)]
     if secure.enabled:
         leaves.append(vector_leaf(m.TRAIN, None, moved))
@@ -125,7 +132,7 @@ def training_leaves(
         leaves += arrays_leaves(record, part, lambda name: moved)
     if secure.enabled:
         quantile = QUANTILE_LAYOUT if adapts(privacy) else {}
-        vector = training_layout(layout, parameters, {**records, **quantile})
+        vector = training_layout(layout, parameters, {**records, **quantile}, secure.blind)
         size_bytes = vector.update_size * word_type(bits or secure.bits).itemsize
         size_bytes += vector.exact_size * EXACT_BYTES
         leaves.append(vector_leaf(m.TRAIN, size_bytes, moved))

@@ -21,7 +21,7 @@ Protection = Literal["none", "sizes", "noised", "sealed", "masked", "masked+nois
 none : as it is
 sizes : numbers of rows or steps, or names and shapes of sums
 noised : noise of differential privacy is on it
-sealed : for another party that the plan names; the server carries it, and can't read it
+sealed : for other hospitals of the plan; the server carries it, and can't read it
 masked : the server learns the sum over hospitals only
 masked+noised : and noise is on that
 keys : the protocol's own: keys, shares, signatures, names, constants. Nothing of the data

@@ -45,6 +45,25 @@ SUMS_LAYOUT = Value(
         "names and shapes of sums that it has itself", "client.secagg.masking.mask_sums"
     ),
 )
+BLIND_KEY = Value(
+    m.SECAGG,
+    "blind-key",
+    data(),
+    decided=keys(
+        "of an update in a blind run: the name of the last key that it was dealt, by hospitals of "
+        "its roster, in this session",
+        "client.secagg.blind.BlindModels.mask",
+    ),
+)
+SEALED = Value(
+    m.SECAGG,
+    "sealed",
+    data(long=True),
+    decided=keys(
+        "sealed by a hospital that has the key, as the model of this sum; only where it lacks it",
+        "client.secagg.blind.BlindModels.take_over",
+    ),
+)
 CLAIM = Value(m.SECAGG, m.CLAIM, data())
 ROUND = Value(
     m.CONFIG,
@@ -56,6 +75,7 @@ ROUND = Value(
 )
 MOST_CLAIM_BYTES = 2048
 KEY_MESSAGES = (m.HELLO, m.GROUP, m.KEYS, m.UNMASK)
+BLIND_MESSAGES = (m.DEAL, m.DEALT, m.MODEL, m.TAKE)
 
 _TASK = Words(
     RequestRefused,
@@ -74,15 +94,22 @@ class MaskedTask:
     message : a TaskRequest: keys, purpose, encoding
     layout : a SumsLayout: names and shapes of the sums that are asked for; None for an update,
         whose layout is the model's
+    blind_key : with ``secure_aggregation.blind``, the name of the hospitals' key that an update is
+        masked by besides
     """
 
     message: bytes
     layout: bytes | None = None
+    blind_key: bytes | None = None
 
     def add_to(self, content: Content) -> None:
         """Put it into a request."""
         content[m.SECAGG] = ConfigRecord(
-            values((MESSAGE, self.message), (SUMS_LAYOUT, self.layout))
+            values(
+                (MESSAGE, self.message),
+                (SUMS_LAYOUT, self.layout),
+                (BLIND_KEY, self.blind_key),
+            )
         )
 
     @classmethod
@@ -91,7 +118,7 @@ class MaskedTask:
         if m.SECAGG not in content:
             return None
         came = Came(content, _TASK)
-        return cls(came.take(MESSAGE), came.find(SUMS_LAYOUT))
+        return cls(came.take(MESSAGE), came.find(SUMS_LAYOUT), came.find(BLIND_KEY))
 
     def sums_layout(self) -> bytes:
         """The layout that a request for sums must have. Raises RequestRefused."""
@@ -143,9 +170,11 @@ class KeyReply:
         return cls(_answer(content).take(MESSAGE))
 
     @staticmethod
-    def leaves() -> list[Leaf]:
-        """What leaves: keys, shares and signatures; and names and shapes of sums."""
-        keys = [_message(kind, "keys") for kind in KEY_MESSAGES]
+    def leaves(dealt: bool = False) -> list[Leaf]:
+        """What leaves: keys, shares and signatures; and names and shapes of sums. ``dealt``:
+        whether hospitals share a key that one of them deals."""
+        kinds = KEY_MESSAGES + (BLIND_MESSAGES if dealt else ())
+        keys = [_message(kind, "keys") for kind in kinds]
         return [*keys, _message(m.LAYOUT, "sizes")]
 
 
@@ -183,6 +212,50 @@ class MaskedReply:
             vector_leaf(message_type, None, protection),
             *own_leaves(message_type, own),
         ]
+
+
+@dataclass(frozen=True)
+class SealedModel:
+    """A blind run's model from a hospital that has it, and to one that lacks it.
+
+    sealed : of all hospitals that have the key alone; with its optimiser's state
+    about : a ``Blind``, which says which it is; None in the answer of who gives it
+    key : the key's name; likewise
+    """
+
+    sealed: bytes
+    about: bytes | None = None
+    key: bytes | None = None
+
+    def to_records(self) -> Content:
+        record = values((MESSAGE, self.about), (SEALED, self.sealed), (BLIND_KEY, self.key))
+        return Content({m.SECAGG: ConfigRecord(record)})
+
+    @classmethod
+    def from_request(cls, content: Content) -> SealedModel:
+        """Raises RequestRefused."""
+        came = Came(content, _TASK)
+        return cls(came.take(SEALED), came.take(MESSAGE), came.take(BLIND_KEY))
+
+    @classmethod
+    def from_reply(cls, content: Content) -> SealedModel:
+        """Raises ReplyRefused."""
+        return cls(_answer(content).take(SEALED))
+
+    @staticmethod
+    def leaves() -> list[Leaf]:
+        """What leaves."""
+        return [SEALED.leaf(m.GIVE, "sealed", None)]
+
+
+def ask_to_seal(content: Content, key: bytes) -> None:
+    """Have a request for a model ask for it sealed with this key."""
+    content[m.SECAGG] = ConfigRecord(values((BLIND_KEY, key)))
+
+
+def key_to_seal(content: Content) -> bytes:
+    """Of a request to give a model: which key to seal it with. Raises RequestRefused."""
+    return Came(content, _TASK).take(BLIND_KEY)
 
 
 def _answer(content: Content) -> Came:

@@ -8,7 +8,8 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord
 
-from wardround.common.decided import bound, data, derived, position
+from wardround.common.decided import bound, derived, keys, position
+from wardround.common.decided import data as given
 from wardround.common.flower.arrays import Arrays, Layout, decode_arrays
 from wardround.common.protocol import names as m
 from wardround.common.protocol.masked import MaskedTask
@@ -19,6 +20,7 @@ from wardround.common.protocol.message import (
     SentArrays,
     Value,
     as_request,
+    data,
     text,
     texts,
     values,
@@ -29,7 +31,7 @@ from wardround.common.protocol.totals import DIGEST, Totals
 
 MODEL = SentArrays(
     m.ARRAYS,
-    data(
+    given(
         "names, shapes, types and size of the values are its own model's; with masks all got the "
         "same bytes, the first is the plan's, and each round has one, also in repeated attempts",
         "client.secagg.contributions.Contributions.upload",
@@ -75,7 +77,18 @@ CLIENTS = Value(
     wholes(),
     decided=bound("not there, outside a simulation", "client.requests.settings.check_settings"),
 )
-_SHARED: tuple[Value[Any], ...] = (ROUND, STATE_ROUND, LOCAL_KEYS, FROZEN, CLIENTS, DIGEST)
+BLIND = Value(
+    m.CONFIG,
+    "blind",
+    data(),
+    decided=keys(
+        "there just where its settings have `blind`; a sum read with another round, key, model "
+        "before or set of hospitals is random in two numbers that are held against what they must "
+        "be",
+        "client.secagg.blind.BlindModels.arrived",
+    ),
+)
+_SHARED: tuple[Value[Any], ...] = (ROUND, STATE_ROUND, LOCAL_KEYS, FROZEN, CLIENTS, DIGEST, BLIND)
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,8 @@ class SentModel:
     local_keys : names of the entries that stay at each hospital
     frozen : SHA-256 (hex) of the entries that every party makes by itself, so that all have the
         same; '' where there are none
+    blind : a ``Blind``, with ``secure_aggregation.blind``: the arrays are a sum that the server
+        can't read, or the first model; b'' in other runs
     clients : node ids of all whom one message is for, where one process runs them all (a
         simulation's; it is sent to the first); () for a message to one hospital
     """
@@ -99,6 +114,7 @@ class SentModel:
     local_keys: tuple[str, ...] = ()
     frozen: str = ""
     clients: tuple[int, ...] = ()
+    blind: bytes = b""
 
     def decoded(self, layout: Layout) -> Arrays:
         """The arrays, checked and decoded: views of the message's bytes.
@@ -119,11 +135,16 @@ class SentModel:
             came.find(LOCAL_KEYS) or (),
             came.find(FROZEN) or "",
             came.find(CLIENTS) or (),
+            came.find(BLIND) or b"",
         )
 
     def of_entries(self) -> dict[str, Any]:
         """Settings about entries that the arrays don't hold."""
-        return values((LOCAL_KEYS, self.local_keys or None), (FROZEN, self.frozen or None))
+        return values(
+            (LOCAL_KEYS, self.local_keys or None),
+            (FROZEN, self.frozen or None),
+            (BLIND, self.blind or None),
+        )
 
     def of_client(self) -> dict[str, Any]:
         """Settings that differ from client to client."""

@@ -10,6 +10,10 @@ Which request and reply is what is said by their classes:
 | query.sums                          | ``SumsRequest``       | ``SumsReply``       |
 | query.letters                       | ``LettersRequest``    | ``LettersReply``    |
 | query.hello, .group, .keys, .unmask | ``KeyRequest``        | ``KeyReply``        |
+| query.deal, .dealt                  | ``KeyRequest``        | ``KeyReply``        |
+| query.model                         | ``EvaluateRequest``   | ``KeyReply``        |
+| query.give                          | ``EvaluateRequest``   | ``SealedModel``     |
+| query.take                          | ``SealedModel``       | ``KeyReply``        |
 | query.layout                        | ``LayoutRequest``     | ``KeyReply``        |
 | train                               | ``TrainRequest``      | ``TrainReply``      |
 | train.begin                         | ``TrainRequest``      | ``BeginReply``      |
@@ -47,6 +51,14 @@ GROUP = "query.group"
 KEYS = "query.keys"
 LAYOUT = "query.layout"
 UNMASK = "query.unmask"
+DEAL = "query.deal"
+DEALT = "query.dealt"
+"""A key that hospitals share and the server never has: one of them draws it, each takes it."""
+MODEL = "query.model"
+"""The model that a blind run leaves: hospitals make it of its sum, and keep it."""
+GIVE = "query.give"
+TAKE = "query.take"
+"""Such a model from one hospital to another that lacks it, sealed."""
 TRAIN = "train"
 BEGIN = "train.begin"
 """To train and keep the update, which ``train`` then asks for (``kept.py``)."""
@@ -86,6 +98,11 @@ LOCAL_STEPS = "local-steps"
 
 HELD_OUT = ("validation", "test")
 SPLITS = ("train", *HELD_OUT)
+
+
+def arrays_of(content: RecordDict, name: str) -> ArrayRecord:
+    """The record of arrays of this name. Raises KeyError where there is none."""
+    return records_of(content, ArrayRecord)[name]
 
 
 def records_of(content: RecordDict, kind: type[R]) -> dict[str, R]:

@@ -24,13 +24,19 @@ from wardround.common.flower.stored import array_bytes, data_pieces
 from wardround.common.procedures.words import Words
 from wardround.common.protocol import names as m
 from wardround.common.protocol.model import STATE_ROUND
-from wardround.common.secagg.encoding import VectorLayout
+from wardround.common.secagg.encoding import OWN_NAMES, VectorLayout
 from wardround.common.secagg.messages import SumsLayout
 from wardround.common.secagg.ring import RINGS
 from wardround.common.settings import BUFFERED, OWN_PRIVACY, OWN_TRAINING, without_folders
 from wardround.common.trust.identity import digest, encode_parts
 
 LOSS, STEPS = "loss", "steps"
+CHECK = "check"
+"""With ``secure_aggregation.blind``, under the mask that only hospitals take off: 1 and the
+hospital's weight. In a sum that they read with the right key, of the same model, the first is how
+many they are."""
+OPEN = len(OWN_NAMES) + 2
+"""Exact coordinates of such a vector that the server reads: ``OWN_NAMES``, loss and steps."""
 MOST_ELEMENTS = 10_000_000
 _LOCAL_CONFIG = {STATE_ROUND.key}
 """Keys of a request that differ between clients, by design."""
@@ -80,6 +86,8 @@ def shared_settings(config: Config) -> dict[str, Any]:
     own = ["min_cohort", "threads"]
     if config.privacy.noise != "distributed":  # else it decides how much noise each one adds
         own.append("colluding")
+    if not config.secure_aggregation.blind:  # as it was before it could be
+        own.append("blind")
     for key in own:
         del tables["secure_aggregation"][key]
     for key in OWN_PRIVACY:
@@ -178,7 +186,10 @@ def _of_records(records: Mapping[str, bytes]) -> bytes:
 
 
 def training_layout(
-    shared: Layout, parameters: Iterable[str], records: Mapping[str, Layout]
+    shared: Layout,
+    parameters: Iterable[str],
+    records: Mapping[str, Layout],
+    blind: bool = False,
 ) -> VectorLayout:
     """Of a training reply: what optimisers move is quantised, all else (buffers) is exact.
 
@@ -187,6 +198,7 @@ def training_layout(
     shared : the model's shared arrays
     parameters : names of trainable parameters
     records : the strategy's further records; each client's counts the same
+    blind : whether a mask of the hospitals' lies on all but the first ``OPEN`` exact coordinates
     """
     moved = set(parameters)
     # sorted: a model read from a checkpoint has its arrays in another order
@@ -200,7 +212,8 @@ def training_layout(
     weighted = frozenset(update)
     for record, layout in sorted(records.items()):
         update |= {f"{record}/{name}": spec for name, spec in sorted(layout.items())}
-    return VectorLayout.of(update, {LOSS: _EXACT, STEPS: _EXACT} | exact, weighted)
+    check = {CHECK: ArraySpec((2,), "float64")} if blind else {}
+    return VectorLayout.of(update, {LOSS: _EXACT, STEPS: _EXACT} | check | exact, weighted)
 
 
 def sums_layout(data: bytes) -> VectorLayout:

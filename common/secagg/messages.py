@@ -21,6 +21,8 @@ bytes, each by name.
 | DealRequest    | server | draw a key for these hospitals, and seal it to each                    |
 | Deal           | client | signed: the sealed key, which the server carries to each               |
 | Dealt          | client | signed: which key I hold                                               |
+| Held           | client | which model I have                                                     |
+| Blind          | server | whose sum the model is to be worked out from, and under which mask     |
 """
 
 from __future__ import annotations
@@ -314,3 +316,48 @@ class Dealt(Message):
     def signed(key: bytes, name: str) -> bytes:
         """The bytes under the signature."""
         return digest("dealt", key, name.encode())
+
+
+class Blind(Message):
+    """Goes with a request whose model the server can't read: the opened sum of round ``round``, as
+    which the arrays came, still has the mask of the hospitals in ``survivors`` under the group key
+    ``key`` on it, bound to ``context`` and ``clients``. The model is that of round ``base``, with
+    the step of this sum. Where ``round`` is 0 the arrays are the first model's.
+
+    ``largest``: what a hospital counted for at most in it. ``best``: whose model is kept besides.
+    """
+
+    round: int
+    base: int
+    key: bytes
+    context: bytes
+    clients: int
+    survivors: tuple[str, ...]
+    largest: int
+    best: int
+    TAG = 16
+    _SPEC = {
+        "round": _U32,
+        "base": _U32,
+        "key": _KEY,
+        "context": _KEY,
+        "clients": _U32,
+        "survivors": list_of(_NAME, MOST_CLIENTS),
+        "largest": _U64,
+        "best": _U32,
+    }
+
+
+class Held(Message):
+    """The sender has the model of round ``round``; ``digest`` is of it, and of a key that the
+    server doesn't have: who has another model says another one."""
+
+    name: str
+    round: int
+    digest: bytes
+    TAG = 17
+    _SPEC = {"name": _NAME, "round": _U32, "digest": _KEY}
+
+
+FIRST = Blind(0, 0, bytes(KEY_BYTES), bytes(KEY_BYTES), 0, (), 1, 0)
+"""Goes with the first model."""

@@ -10,6 +10,8 @@ from wardround.common.secagg import messages as wire
 
 _PARTY, _CHECKS = "client.secagg.party.SecureClient", "client.secagg.checks"
 _GROUP = f"{_CHECKS}.check_group"
+_STEPPED = "client.secagg.blind.BlindModels._stepped"
+_READ = "a sum read with another is random, and isn't used"
 _HOLDER = "common.secagg.group_key.Holder"
 _TERMS = "client.secagg.asked.Terms.check"
 _SAFE = (
@@ -109,6 +111,18 @@ SENT: dict[type[wire.Message], dict[str, Decided]] = {
             f"{_HOLDER}.take",
         ),
         "signature": keys("of the first member's key in the roster", f"{_HOLDER}.take"),
+    },
+    wire.Blind: {
+        "round": keys(f"a part of the mask; {_READ}", _STEPPED),
+        "base": keys(f"a model that it has, a part of the mask by its digest; {_READ}", _STEPPED),
+        "key": keys(f"one that it was dealt in this run; {_READ}", _STEPPED),
+        "context": keys(f"a part of the mask; {_READ}", _STEPPED),
+        "clients": keys(f"a part of the mask; {_READ}", _STEPPED),
+        "survivors": keys(f"whose masks are taken off; {_READ}", _STEPPED),
+        "largest": bound("the plan's", _STEPPED),
+        "best": position(
+            "nothing: which older one of its own models it keeps; it shapes no answer"
+        ),
     },
     wire.SumsLayout: {
         "names": derived("of sums that it has itself", "client.secagg.masking.mask_sums"),

@@ -60,6 +60,11 @@ class SecureAggregationTable(Table):
         3, ge=2, le=MANY, description="fewest hospitals whose sum a hospital lets be opened"
     )
     threads: int = Field(1, ge=1, le=64, description="to expand masks of large models")
+    blind: bool = Field(
+        False,
+        description="`true`: the server can't read the sum of updates either, nor any model of "
+        "rounds: only hospitals can",
+    )
 
 
 Purpose = Literal["training", "preparation", "evaluation", "statistics"]

@@ -7,6 +7,7 @@ the one that sees sums only. The round loop doesn't know which it uses.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from wardround.common.protocol import names as m
 from wardround.common.protocol.evaluate import EvaluateRequest
 from wardround.common.protocol.statistics import StatisticsRequest
 from wardround.common.protocol.sums import SumsRequest
+from wardround.common.secagg.messages import Blind
 from wardround.common.tasks.base import Task
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.fitting import Fits
@@ -80,6 +82,7 @@ class Expected:
     release : in a private run, what the hospitals release together
     largest_weight : under masks, what a hospital's update counts for at most
     writing : how updates are written, with ``[compression]``; its ratios are among ``records``
+    blind : what the model is worked out from, where only hospitals can: ``received`` isn't it
     """
 
     layout: Layout
@@ -89,6 +92,7 @@ class Expected:
     release: Release | None = None
     largest_weight: int = 1
     writing: Writing | None = None
+    blind: Blind | None = None
 
     @property
     def all_records(self) -> dict[str, Layout]:
@@ -107,6 +111,8 @@ class Trained:
     failed : how many had nothing to add to the masked sum, of which so nothing is known
     factors_error : by how much averaging low-rank factors has missed the mean of their products
     ratios : with ``[compression]``, the layers' mean squares over those of their scales
+    sent_on : of a blind run, where there are no replies to see: the sum under the hospitals' mask,
+        and what they read it by; ``loss``: their mean one
     """
 
     replies: list[Message]
@@ -121,6 +127,8 @@ class Trained:
     failed: int = 0
     factors_error: float | None = None
     ratios: NDArray[Any] | None = None
+    sent_on: tuple[Arrays, Blind] | None = None
+    loss: float = math.nan
 
 
 @dataclass

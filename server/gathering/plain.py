@@ -21,6 +21,7 @@ from wardround.common.compression.writing import words_layout
 from wardround.common.errors import ReplyRefused
 from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.flower.arrays import Arrays
+from wardround.common.flower.conforming import conform
 from wardround.common.protocol import names as m
 from wardround.common.protocol.sums import SumsRequest
 from wardround.server.gathering.exact import ExactTotal
@@ -51,7 +52,7 @@ from wardround.server.gathering.written import WrittenArrays
 from wardround.server.members.member import Member
 from wardround.server.privacy.round import Release
 from wardround.server.strategies import StrategyPlan
-from wardround.server.strategies.aggregation import RunningMean, conform
+from wardround.server.strategies.aggregation import RunningMean
 
 
 class PlainGatherer(Gatherer):

@@ -23,6 +23,7 @@ from wardround.common.flower.arrays import (
     decode_arrays,
     encode_arrays,
 )
+from wardround.common.flower.conforming import conform
 from wardround.common.flower.hosting import CohortGrid
 from wardround.common.model.saved import ModelForm
 from wardround.common.protocol import names as m
@@ -35,7 +36,6 @@ from wardround.server.gathering.gatherer import Trained
 from wardround.server.gathering.requests import complete
 from wardround.server.members.member import Member
 from wardround.server.strategies import StrategyPlan
-from wardround.server.strategies.aggregation import conform
 from wardround.server.strategies.view import StrategyView
 
 
@@ -79,11 +79,13 @@ class AskedStrategy:
         states: Mapping[str, int],
         privacy: PrivacyTerms | None,
         scales: Scales | None = None,
+        blind: bytes = b"",
     ) -> list[Message]:
         """Requests for training, one for each of ``addressees``.
 
         states : the round that each hospital was last accepted in, by name
         scales : with ``[compression]``, of the layers
+        blind : as ``SentModel`` has it
         """
         with seeded_globals(self._seed, "strategy", server_round, "configure"):
             messages = self._plan.strategy.configure_train(
@@ -97,7 +99,7 @@ class AskedStrategy:
         if scales is not None:
             records[SCALES] = {SCALES: scales}
         request = TrainRequest(
-            self._model(server_round),
+            self._model(server_round, blind),
             self._plan.algorithm,
             self._totals,
             privacy,
@@ -113,8 +115,10 @@ class AskedStrategy:
         addressees: Sequence[Sequence[Member]],
         states: Mapping[str, int],
         best_round: int,
+        blind: bytes = b"",
     ) -> list[Message]:
-        """Requests for evaluation; ``best_round``: as ``EvaluateRequest`` has it."""
+        """Requests for evaluation; ``best_round``: as ``EvaluateRequest`` has it, ``blind`` as
+        ``SentModel``."""
         with seeded_globals(self._seed, "strategy", server_round, "evaluate"):
             messages = self._plan.strategy.configure_evaluate(
                 server_round,
@@ -122,16 +126,16 @@ class AskedStrategy:
                 ConfigRecord(),
                 self._cohort(addressees),
             )
-        request = EvaluateRequest(self._model(server_round), self._totals, best_round)
+        request = EvaluateRequest(self._model(server_round, blind), self._totals, best_round)
         return complete(messages, addressees, request, states)
 
     def _cohort(self, addressees: Sequence[Sequence[Member]]) -> CohortGrid:
         return CohortGrid(self._grid, [first.node_id for first, *_ in addressees])
 
-    def _model(self, server_round: int) -> SentModel:
+    def _model(self, server_round: int, blind: bytes) -> SentModel:
         """What a request says of the model; the strategy gives its arrays."""
         personal = tuple(self._entries.personal)
-        return SentModel(ArrayRecord(), server_round, 0, personal, self._frozen or "")
+        return SentModel(ArrayRecord(), server_round, 0, personal, self._frozen or "", blind=blind)
 
     # --- replies ---------------------------------------------------------------------------
     def aggregate(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from wardround.common.bfloat16 import widened
 from wardround.common.compression.writing import CLIP, Writing
 from wardround.common.flower.arrays import Arrays
+from wardround.common.flower.conforming import conform
 from wardround.common.secagg.encoding import Encoding
-from wardround.server.strategies.aggregation import conform
 
 
 class WrittenArrays(Mapping[str, NDArray[Any]]):

@@ -38,9 +38,12 @@ CARD = "card.md"
 def finish_run(parts: FederationParts, chosen_round: int) -> str:
     """Write thresholds and the card of a complete run's model, and list and sign its folder again.
 
-    Returns the digest of its ``files.json``. Raises OSError, ModelRefused, CheckpointError.
+    Returns the digest of its ``files.json``; '' where the model is at hospitals alone, as of a
+    blind run between machines. Raises OSError, ModelRefused, CheckpointError.
     """
     folder = parts.run_directory.model
+    if parts.config.secure_aggregation.blind and not (folder / MODEL).is_file():
+        return ""
     if chosen := thresholds_text(parts.run_directory, parts.task, chosen_round):
         write_atomically(folder / THRESHOLDS, chosen.encode())
     text = card_text(facts_of(parts.run_directory, parts.config), parts.config.card)

@@ -7,6 +7,7 @@
         config.toml  plan.json  run.json  metrics.jsonl  report.html
         study.signed                  of a network's study: what was asked, by whom
 
+A blind run's has no model: hospitals have it.
 A procedure other than training has what it publishes (``description.json``) in place of model and
 rounds. All but these and the plan is made anew from what may be shown (``shared.py``), the report
 too.
@@ -112,11 +113,12 @@ def _fill(making: Path, run: RunDirectory, signed_study: bytes) -> None:
         for name in answers:
             _take(run.path / name, making / name)
     else:
-        model = making / _FOLDER_OF_MODEL
-        model.mkdir()
-        for name in _of_the_model(run):
-            _take(run.model / name, model / name)
-        sync(model)
+        if not config.secure_aggregation.blind:
+            model = making / _FOLDER_OF_MODEL
+            model.mkdir()
+            for name in _of_the_model(run):
+                _take(run.model / name, model / name)
+            sync(model)
         if (curves := shared_curves(read_kept(run), rounds, shown)) is not None:
             texts[CURVES] = to_json(curves)
         texts["metrics.jsonl"] = "".join(to_json(row) + "\n" for row in shown)

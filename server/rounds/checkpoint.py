@@ -9,7 +9,7 @@ model. The newest two and the best are kept. No generator state is stored: every
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from wardround.common.errors import CheckpointError
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, encoded_view
 from wardround.common.run.sums import KeptSums, by_round
+from wardround.common.secagg.messages import Blind
 
 FORMAT = Format("checkpoint", "remove it to go on from an older one")
 _PATTERN = re.compile(r"^round-(\d+)\.safetensors$")
@@ -50,6 +51,8 @@ class FederationState:
     figure_sums : by round, of the models whose figures a run may end with: the best one and the
         newest that was evaluated
     scales : of the layers in the next round, with ``[compression]``
+    blind : a ``Blind``, where the model is a sum that only hospitals can read; b'' in other runs
+    best_blind : in such a run, whose sum the best round's model was made of last
     """
 
     round: int
@@ -71,6 +74,20 @@ class FederationState:
     ready: dict[str, tuple[int, float]] = field(default_factory=dict)
     figure_sums: dict[int, KeptSums] = field(default_factory=dict)
     scales: Scales | None = None
+    blind: bytes = b""
+    best_blind: int = 0
+
+    @property
+    def sent_blind(self) -> bytes:
+        """What goes with the model."""
+        if not self.blind:
+            return b""
+        return replace(Blind.from_bytes(self.blind), best=self.best_blind).to_bytes()
+
+    def note_best_blind(self) -> None:
+        """After an evaluation: where it is the best round so far, which model that is."""
+        if self.blind and self.best_round == self.round:
+            self.best_blind = Blind.from_bytes(self.blind).round
 
     def keep_sums(self, *evaluations: KeptSums) -> None:
         """Take in what was evaluated, and forget models that the run can't end with any more."""
@@ -112,6 +129,8 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
     }
     if state.frozen:
         tree["frozen"] = state.frozen
+    if state.blind:
+        tree["blind"], tree["best_blind"] = state.blind.hex(), state.best_blind
     if state.ready:
         tree["ready"] = {name: list(one) for name, one in state.ready.items()}
     if state.figure_sums:
@@ -152,6 +171,8 @@ def read_checkpoint(path: Path) -> FederationState:
                 for about in tree.get("figure_sums", [])
             ),
             scales=arrays.get("compression/scales"),
+            blind=bytes.fromhex(tree.get("blind", "")),
+            best_blind=int(tree.get("best_blind", 0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = "written by another version of wardround"

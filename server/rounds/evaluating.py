@@ -57,6 +57,7 @@ class Evaluator:
         if noted.note is not None and selects(table) and noted.note not in self._told:
             self._told.add(noted.note)
             self._observer.warnings([f"round {state.round}: {noted.note}"])
+        state.note_best_blind()
         evaluations = [result.kept(state.round, self._masked)]
         if noted.again is not None and best is not None:
             evaluations.append(noted.again.kept(best, self._masked))
@@ -87,7 +88,9 @@ class Evaluator:
             if runner.entries.of_hospitals:  # what is never trained there would be measured
                 asked = [member for member in asked if member.trains]
             best = state.best_round if self._config.evaluation.select == "best" else None
-            found = runner.evaluate(state.round, model, asked, state.accepted, what, best)
+            found = runner.evaluate(
+                state.round, model, asked, state.accepted, what, best, state.sent_blind
+            )
             opened = self._masked and bool(found.gathered.sums)
             if not found.refused or opened or standing == self._host.standing():
                 if not what:

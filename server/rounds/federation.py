@@ -26,6 +26,7 @@ from wardround.common.privacy.incompatible import check_model, check_task
 from wardround.common.protocol.totals import Totals
 from wardround.common.run.sums import write_sums
 from wardround.common.secagg.content import record_digest
+from wardround.common.secagg.messages import FIRST, Blind
 from wardround.server.gathering.cohorts import STATELESS
 from wardround.server.gathering.gatherer import RunSettings
 from wardround.server.gathering.host import Attempts, KnownModel, given_up
@@ -40,6 +41,7 @@ from wardround.server.members.sampling import (
     training,
 )
 from wardround.server.rounds.able import able, budgets_spent
+from wardround.server.rounds.blind import leave_with_hospitals
 from wardround.server.rounds.buffer import Buffer
 from wardround.server.rounds.checkpoint import (
     FederationState,
@@ -103,8 +105,8 @@ class Federation:
         initial = read_initial(self._config) if state is None else None
         totals = state.totals if state else Preparation(self._parts).run(participants)
         model = build_model(self._task, totals, self._config.federation.seed)
-        entries = entries_of(self._config, model)
-        form = ModelForm.of(self._task, model, entries)
+        form = ModelForm.of(self._task, model, entries_of(self._config, model))
+        layout = layout_of(form.entries.only(model_arrays(model), *SHARED))
         if state is None:
             arrays = self._first_arrays(initial, model, form)
             state = self._first_state(plan, arrays, totals, form, participants.members)
@@ -114,9 +116,9 @@ class Federation:
                 # simulated hospitals' limits stay; elsewhere one may have been raised since
                 participants.budgets.spent |= set(state.spent)
         check_task(self._config, self._task)
-        check_model(self._config, model, entries.personal)
-        check_factors(self._config, form.low_rank, entries.personal)
-        check_narrow(self._config, plan, layout_of(state.model))
+        check_model(self._config, model, form.entries.personal)
+        check_factors(self._config, form.low_rank, form.entries.personal)
+        check_narrow(self._config, plan, layout)
         runner = RoundRunner(
             settings,
             grid=grid,
@@ -125,19 +127,22 @@ class Federation:
             form=form,
             figures=FigureMaker(self._config, self._task, totals),
             largest_weight=state.largest_weight,
+            layout=layout,
         )
         if self._config.federation.buffered:
             self._buffer = Buffer.of(self._parts, runner, grid, plan.algorithm, state)
         norm = state.clipping_norm or self._config.privacy.clipping_norm
         cohort = len(training(participants.members))
-        expected = runner.expected(state.round + 1, state.model, cohort, norm)
+        expected = runner.expected(
+            state.round + 1, state.model, cohort, norm, blind=state.sent_blind
+        )
         self._host.on_model(KnownModel(expected, state.first_model))
         del model, expected  # it would stay in memory for the rest of the run
         self._rounds(runner, plan, state)
         chosen = chosen_round(self._parts, state, self._lost)
         kept = state.figure_sums.get(chosen.round)
         judge_model(self._parts, participants, self._journal, chosen, kept, form)
-        return self._finish(state, chosen, participants.members, form)
+        return self._finish(state, chosen, participants, form)
 
     def _rounds(self, runner: RoundRunner, plan: StrategyPlan, state: FederationState) -> None:
         """All that are left."""
@@ -188,6 +193,7 @@ class Federation:
             frozen=form.frozen_digest,
             largest_weight=largest_weight(self._config, plan.weighting, members),
             first_model=record_digest(encode_arrays(arrays)).hex(),
+            blind=FIRST.to_bytes() if self._config.secure_aggregation.blind else b"",
         )
         self._commit(state, plan)
         return state
@@ -196,6 +202,11 @@ class Federation:
         self, state: FederationState, plan: StrategyPlan, model: nn.Module, form: ModelForm
     ) -> None:
         shared = form.entries.only(model_arrays(model), *SHARED)
+        if state.blind:
+            self._run_directory.keep_rounds(state.round)
+            self._observer.progress(f"going on after round {state.round}")
+            restore_state(plan.strategy, state.strategy_arrays, state.strategy_tree)
+            return
         if layout_of(state.model) != layout_of(shared):
             raise CheckpointError("the checkpoint is of another model than the task now builds")
         if state.frozen not in ("", form.frozen_digest):
@@ -231,7 +242,7 @@ class Federation:
             self._lost += 1
             trained = TrainResult.nothing(state, error.failed)
             self._observer.warnings([f"round {server_round} is lost: {lost}; the model stays"])
-        state.model = trained.model
+        state.model, state.blind = trained.model, trained.blind
         # who can't remember a round needn't be told of it: a virtual population's list would grow
         stateless = not runner.entries.of_hospitals and plan.algorithm in STATELESS
         if not stateless or not isinstance(runner.participants.members, VirtualMembers):
@@ -292,7 +303,9 @@ class Federation:
                     self._buffer.requests(server_round, state.model) if self._buffer else None
                 )
                 goes_by = state.accepted, state.clipping_norm, state.scales
-                result = runner.train(server_round, state.model, cohort, *goes_by, requests)
+                result = runner.train(
+                    server_round, state.model, cohort, *goes_by, requests, state.sent_blind
+                )
                 return result, cohort, attempt
             except RoundFailed as error:
                 self._observer.round_failed(server_round, attempt, str(error))
@@ -361,10 +374,19 @@ class Federation:
         self,
         state: FederationState,
         chosen: FederationState,
-        members: Sequence[Member],
+        participants: Participants,
         form: ModelForm,
     ) -> FederationOutcome:
-        finish_model(self._parts, chosen.model, chosen.totals, chosen.round, form)
+        leave_with_hospitals(self._parts, participants, chosen, form)
+        members = participants.members
+        model = chosen.model
+        if not chosen.blind:
+            finish_model(self._parts, model, chosen.totals, chosen.round, form)
+        elif self._parts.blind_model is not None:
+            model = self._parts.blind_model(Blind.from_bytes(chosen.blind).round)
+            finish_model(self._parts, model, chosen.totals, chosen.round, form)
+        else:
+            self._observer.progress("the model is at the hospitals: this server can't read it")
         if form.entries.own_model:
             self._observer.progress(f"{MODEL} is the shared model; each hospital has its own")
         elif personal := form.entries.personal:
@@ -374,6 +396,4 @@ class Federation:
         write_sums(self._run_directory, state.figure_sums.get(chosen.round))
         self._run_directory.update(status="complete", chosen_round=chosen.round)
         self._journal.close()
-        return FederationOutcome(
-            chosen.model, chosen.totals, chosen.round, members, form, chosen.accepted
-        )
+        return FederationOutcome(model, chosen.totals, chosen.round, members, form, chosen.accepted)

@@ -22,7 +22,9 @@ from wardround.server.privacy.round import PrivacyPlan
 from wardround.server.rounds.membership import Membership
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.secagg.gatherer import SecureGatherer
+from wardround.server.secagg.handing import HandingOver
 from wardround.server.secagg.journal import Journal
+from wardround.server.secagg.key_deal import KeyDeal
 from wardround.server.secagg.key_exchange import KeyExchange
 from wardround.server.secagg.messenger import SecureMessenger
 from wardround.server.secagg.sum_runner import SumRunner
@@ -133,15 +135,20 @@ class Participants:
             journal=self._journal,
         )
         self._journal.open(keys.session_of)
+        deal = KeyDeal(keys, messenger)
         runner = SumRunner(
             settings=settings,
             messenger=messenger,
             budgets=self.budgets,
             keys=keys,
+            deal=deal,
             journal=self._journal,
             host=host,
         )
-        return SecureGatherer(settings=settings, messenger=messenger, runner=runner, host=host)
+        handing = HandingOver(messenger, deal, members)
+        return SecureGatherer(
+            settings=settings, messenger=messenger, runner=runner, handing=handing, host=host
+        )
 
     def _check_known(self, what: str) -> None:
         unknown = next(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wardround.common.config.load import Config
+from wardround.common.flower.arrays import Arrays
 from wardround.common.run.directory import RunDirectory
 from wardround.common.tasks.base import Task
 from wardround.common.trust.identity import Identity, Roster
@@ -30,6 +31,8 @@ class FederationParts:
         stores its clients' states there, so that both belong together after a crash
     identity : the server's, which signs the finished model; None: a simulation's, which nobody does
     study : its id; '' outside of a network
+    blind_model : gives the shared arrays of a blind run's model, by whose sum it was made of last:
+        a simulation's, whose hospitals are here; None: nobody but hospitals has it
     keep_journal : whether to write down what a restarted server needs to open a round's sums; of no
         use where the hospitals die with the server
     """
@@ -44,4 +47,5 @@ class FederationParts:
     before_commit: BeforeCommit = lambda server_round: None
     identity: Identity | None = None
     study: str = ""
+    blind_model: Callable[[int], Arrays] | None = None
     keep_journal: bool = True

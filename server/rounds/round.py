@@ -24,12 +24,13 @@ from wardround.common.figures.intervals import Intervals
 from wardround.common.figures.records import Means
 from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import means_of, taken_out
-from wardround.common.flower.arrays import Arrays, Layout, layout_of
+from wardround.common.flower.arrays import Arrays, Layout
 from wardround.common.flower.hosting import Grid, Message
 from wardround.common.model.saved import ModelForm
 from wardround.common.protocol.totals import Totals
 from wardround.common.protocol.train import PrivacyTerms
 from wardround.common.run.sums import KeptSums
+from wardround.common.secagg.messages import Blind
 from wardround.server.gathering.gatherer import (
     Evaluated,
     Expected,
@@ -53,6 +54,7 @@ class TrainResult:
 
     clipping_norm : for the next round, in a private run
     scales : for the next round, with ``[compression]``
+    blind : a ``Blind``, where the model is a sum that only hospitals can read
     """
 
     model: Arrays
@@ -61,13 +63,15 @@ class TrainResult:
     gathered: Trained
     clipping_norm: float | None = None
     scales: Scales | None = None
+    blind: bytes = b""
 
     @classmethod
     def nothing(cls, state: FederationState, failed: int = 0) -> TrainResult:
         """Of a round that is lost: all stays as it is. ``failed``: how many hospitals' training
         failed."""
         nobody = Trained([], [], failed=failed)
-        return cls(state.model, math.nan, 0.0, nobody, state.clipping_norm, state.scales)
+        left = state.clipping_norm, state.scales, state.blind
+        return cls(state.model, math.nan, 0.0, nobody, *left)
 
 
 @dataclass
@@ -130,8 +134,9 @@ class RoundRunner:
         form: ModelForm,
         figures: FigureMaker,
         largest_weight: int = 1,
+        layout: Layout,
     ) -> None:
-        self._largest_weight = largest_weight
+        self._largest_weight, self._layout = largest_weight, layout
         self.config, self.plan, self._task = settings.config, settings.plan, settings.task
         self._factors = form.low_rank
         self.participants, self.entries = participants, form.entries
@@ -159,6 +164,7 @@ class RoundRunner:
         clipping_norm: float | None = None,
         scales: Scales | None = None,
         requests: list[Message] | None = None,
+        blind: bytes = b"",
     ) -> TrainResult:
         """Train one cohort and aggregate. Raises RoundFailed if too few replies are accepted.
 
@@ -167,16 +173,21 @@ class RoundRunner:
         clipping_norm : None in the first round: the configuration's
         scales : None in the first round: those of the settings' rule
         requests : what the cohort is asked where its updates were made before (``buffer.py``)
+        blind : of a blind run, what the model is worked out from
         """
         started = time.monotonic()
         norm = clipping_norm or self.config.privacy.clipping_norm
-        expected = self.expected(server_round, shared, len(cohort), norm, scales)
+        expected = self.expected(server_round, shared, len(cohort), norm, scales, blind)
         scales = expected.writing.scales if expected.writing else None
         if requests is None:
-            goes_by = state_rounds, norm, scales
+            goes_by = state_rounds, norm, scales, blind
             requests = self._train_requests(server_round, shared, cohort, *goes_by)
         layout, release = expected.layout, expected.release
         gathered = self.gatherer.train(server_round, requests, cohort, expected)
+        if gathered.sent_on is not None:
+            model, by = gathered.sent_on
+            seconds = time.monotonic() - started
+            return TrainResult(model, gathered.loss, seconds, gathered, blind=by.to_bytes())
         model, loss = self.strategy.aggregate(server_round, gathered, layout)
         if self._factors is not None:
             seed = self.config.federation.seed
@@ -196,9 +207,10 @@ class RoundRunner:
         cohort: int,
         clipping_norm: float,
         scales: Scales | None = None,
+        blind: bytes = b"",
     ) -> Expected:
         """What replies of a round must hold."""
-        layout, release = layout_of(shared), None
+        layout, release = self._layout, None
         if self.privacy is not None:
             release = self.privacy.release(server_round, clipping_norm, cohort)
         records, parameters = self._record_layouts(layout), self.entries.parameters
@@ -206,7 +218,8 @@ class RoundRunner:
         if writing is not None:
             records |= record_layout(len(writing.names))
         largest = self._largest_weight
-        return Expected(layout, parameters, records, shared, release, largest, writing)
+        before = Blind.from_bytes(blind) if blind else None
+        return Expected(layout, parameters, records, shared, release, largest, writing, before)
 
     def _writing(self, server_round: int, layout: Layout, scales: Scales | None) -> Writing | None:
         """How updates are written; ``scales`` of None: of round 1."""
@@ -226,11 +239,13 @@ class RoundRunner:
         state_rounds: dict[str, int],
         what: str = "",
         best_round: int | None = None,
+        blind: bytes = b"",
     ) -> EvaluationResult:
         """Figures of the metric sums of every hospital that has held-out rows, added up.
 
         what : which model it is, where it isn't the round's own
         best_round : told where entries are personal: which other model a hospital is to keep
+        blind : as ``train`` has it
         """
         started, maker = time.monotonic(), self._figure_maker
         result = EvaluationResult(noised=maker.noised)
@@ -240,7 +255,7 @@ class RoundRunner:
         addressees = self.gatherer.addressees(members)
         best = (best_round or 0) if self.entries.of_hospitals else 0
         requests = self.strategy.evaluate_requests(
-            server_round, shared, addressees, state_rounds, best
+            server_round, shared, addressees, state_rounds, best, blind
         )
         result.gathered = self.gatherer.evaluate(
             server_round, requests, members, lambda sums: maker.of(sums).figures, what
@@ -284,10 +299,13 @@ class RoundRunner:
         states: dict[str, int],
         clipping_norm: float,
         scales: Scales | None,
+        blind: bytes,
     ) -> list[Message]:
         terms = self.terms(len(cohort), clipping_norm)
         addressees = self.gatherer.addressees(cohort)
-        return self.strategy.train_requests(server_round, shared, addressees, states, terms, scales)
+        return self.strategy.train_requests(
+            server_round, shared, addressees, states, terms, scales, blind
+        )
 
     def _record_layouts(self, layout: Layout) -> dict[str, Layout]:
         ours = self.plan.ours

@@ -12,11 +12,15 @@ from collections.abc import Sequence
 
 from wardround.common.errors import NobodyContributed, PartlyFailed, RoundFailed
 from wardround.common.figures.sums import Sums
+from wardround.common.flower.arrays import Arrays
 from wardround.common.flower.hosting import Message
 from wardround.common.protocol import names as m
 from wardround.common.protocol.layout import LayoutRequest
+from wardround.common.protocol.model import round_of
+from wardround.common.secagg.blind import carried
 from wardround.common.secagg.content import LOSS, STEPS, encode_sums_layout, training_layout
 from wardround.common.secagg.encoding import CLIPPED, COUNT, FAILED, WEIGHT, VectorLayout
+from wardround.common.secagg.messages import Blind
 from wardround.server.gathering.gatherer import (
     Evaluated,
     Expected,
@@ -33,8 +37,9 @@ from wardround.server.gathering.requests import queries
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import splits_by_holders
 from wardround.server.secagg.decoding import by_split, means, named_sums, resolution
+from wardround.server.secagg.handing import HandingOver
 from wardround.server.secagg.layouts import Layouts
-from wardround.server.secagg.messenger import SecureMessenger
+from wardround.server.secagg.messenger import SecureMessenger, with_message
 from wardround.server.secagg.sum import Total
 from wardround.server.secagg.sum_runner import SumRequest, SumRunner
 
@@ -47,6 +52,7 @@ class SecureGatherer(Gatherer):
     Parameters
     ----------
     runner : adds up and opens each sum
+    handing : brings a blind run's model to hospitals that lack it
     host : says when what hospitals accepted is over
     """
 
@@ -56,15 +62,27 @@ class SecureGatherer(Gatherer):
         settings: RunSettings,
         messenger: SecureMessenger,
         runner: SumRunner,
+        handing: HandingOver,
         host: Host,
     ) -> None:
         self._settings, self._table = settings, settings.config.secure_aggregation
         self._messenger, self._runner, self._host = messenger, runner, host
+        self._handing = handing
         self._layouts = Layouts(messenger)
         self._few: set[str] = set()  # splits of which it was told that few hospitals have rows
 
     def addressees(self, members: Sequence[Member]) -> list[list[Member]]:
         return [[member] for member in members]
+
+    def answers(
+        self, messages: list[Message], members: Sequence[Member], step: str
+    ) -> dict[str, bytes]:
+        """What each hospital answers to a message of the protocol, by name; who refuses is told."""
+        found: dict[str, bytes] = {}
+        self._messenger.begin_step()
+        self._hand_over(messages, members)
+        self._messenger.ask(messages, members, step, with_message(found.__setitem__))
+        return found
 
     # --- named sums ----------------------------------------------------------------------------
     def sums(self, members: Sequence[Member], question: Question) -> Sums:
@@ -99,7 +117,8 @@ class SecureGatherer(Gatherer):
         self, server_round: int, requests: list[Message], cohort: list[Member], expected: Expected
     ) -> Trained:
         traffic = self._messenger.begin_step()
-        layout = training_layout(expected.layout, expected.parameters, expected.all_records)
+        blind = expected.blind is not None
+        layout = training_layout(expected.layout, expected.parameters, expected.all_records, blind)
         asked = SumRequest(
             f"train {server_round}",
             requests,
@@ -108,8 +127,12 @@ class SecureGatherer(Gatherer):
             largest=expected.largest_weight,
             needed=self._settings.config.federation.min_clients,
             release=expected.release,
+            blind=blind,
         )
-        total = self._runner.reopen(asked) or self._runner.run(asked)
+        total = self._runner.reopen(asked)
+        if total is None:
+            self._hand_over(requests, cohort)
+            total = self._runner.run(asked)
         failed = self._tell_failed(f"round {server_round}", layout, total)
         worked, needed = len(total.survivors) - failed, self._settings.config.federation.min_clients
         if failed and worked < max(1, needed):
@@ -145,6 +168,7 @@ class SecureGatherer(Gatherer):
         result = Evaluated(refused=traffic.refused)
         name = f"evaluate {server_round}{f' {what}' if what else ''}"
         by_holders = splits_by_holders(members)
+        self._hand_over(requests, members)
         for having, splits in by_holders.items():
             asked = [member for member in members if member.name in having]
             if len(asked) < self._table.min_cohort:
@@ -154,8 +178,14 @@ class SecureGatherer(Gatherer):
             theirs = [one for one in requests if one.metadata.dst_node_id in nodes]
             purpose = name if len(by_holders) == 1 else f"{name} {splits[0]}"
             self._evaluate_splits(SumRequest(purpose, theirs, asked), splits, result)
+        if self._table.blind:
+            self._handing.note({name for of in result.answered.values() for name in of}, requests)
         result.bytes_up, result.bytes_down = traffic.up, traffic.down
         return result
+
+    def _hand_over(self, requests: Sequence[Message], members: Sequence[Member]) -> None:
+        if self._table.blind and requests:
+            self._handing.ready(requests[0], members)
 
     def _evaluate_splits(self, every: SumRequest, splits: Sequence[str], result: Evaluated) -> None:
         """Add the metric sums of these splits, if they can be had.
@@ -227,6 +257,21 @@ def _failed(layout: VectorLayout, total: Total) -> int:
     return int(failed)
 
 
+def _sent_on(total: Total, server_round: int, before: Blind) -> tuple[Arrays, Blind]:
+    """An opened sum that only hospitals can read, and what they read it by."""
+    by = Blind(
+        round=server_round,
+        base=before.round,
+        key=total.blind_key,
+        context=total.context,
+        clients=total.clients,
+        survivors=tuple(total.survivors),
+        largest=total.largest_weight,
+        best=0,
+    )
+    return carried(total.update, total.limbs), by
+
+
 def _trained(layout: VectorLayout, total: Total, request: Message, expected: Expected) -> Trained:
     """An opened sum, to which all could add, as the one reply that a strategy gets: weighted means.
     Raises RoundFailed if its weight is none that so many can have."""
@@ -236,6 +281,11 @@ def _trained(layout: VectorLayout, total: Total, request: Message, expected: Exp
     if not count <= weight <= count * largest:
         raise RoundFailed(f"the sum is impossible: {count:g} hospitals weigh {weight:g}")
     result = Trained([], [])
+    if expected.blind is not None:
+        result.sent_on = _sent_on(total, round_of(request.content), expected.blind)
+        result.loss = float(exact[LOSS][0]) / weight
+        result.clipped = float(exact[CLIPPED][0]) / (count * max(1, layout.update_size))
+        return result
     records = means(layout, total, count, expected)
     if (quantile := records.pop(m.QUANTILE, None)) is not None:
         result.quantile = float(quantile[m.QUANTILE][0])

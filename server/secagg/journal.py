@@ -45,9 +45,9 @@ from wardround.server.secagg.sum import KeyGroup, MaskedSum
 
 log = logging.getLogger("wardround.server")
 
-FORMAT = Format(
-    "journal of a sum", "remove the file: what it was to open is asked of the hospitals anew"
-)
+_FORGET = "remove the file: what it was to open is asked of the hospitals anew"
+# version 2 has the key of a blind run's hospitals
+FORMAT = Format("journal of a sum", _FORGET, (lambda head: {**head, "blind_key": ""},))
 """Of the head. A field more or less in ``Entry`` or ``Answers`` (whose file belongs to one journal,
 by its digest) is another version."""
 _MAGIC = b"wardround journal 1\n"
@@ -88,6 +88,7 @@ class Entry(_Kept):
     layout : the vector layout's digest; ``sums`` the SumsLayout it came from, if it is one of sums
     content : digest of what every hospital was sent
     requests : the UnmaskRequest of each survivor, by name
+    blind_key : name of the hospitals' key that a blind run's update is masked by
     claims : hospitals' privacy claims as they sent them; ``spent``: whose budget allows no more
     traffic : until the first request to unmask
     """
@@ -107,6 +108,7 @@ class Entry(_Kept):
     claims: dict[str, bytes]
     spent: list[str]
     traffic: Traffic
+    blind_key: bytes
 
 
 class Answers(_Kept):
@@ -202,7 +204,9 @@ class Journal:
         task = wire.TaskRequest.from_bytes(entry.task)
         if task.purpose != entry.purpose:
             raise CheckpointError("its task is another")
-        masked = MaskedSum.restore(group, task, layout, content, entry.requests, threads)
+        masked = MaskedSum.restore(
+            group, task, layout, content, entry.requests, threads, entry.blind_key
+        )
         try:
             _read_vector(self._path(entry.purpose, _JOURNAL), masked.vector)
         except OSError as error:

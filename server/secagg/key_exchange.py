@@ -105,8 +105,7 @@ class KeyExchange:
 
     def _make_group(self, members: Sequence[Member], count: int) -> KeyGroup:
         """Keys of those who answer; a group is made again without the others."""
-        self._say_hello(members)
-        present = [member for member in members if member.name in self.session.hellos]
+        present = self.greeted(members)
         while True:
             if len(present) < len(members):
                 count = min(count, _SPARE)  # so that the others can come back soon
@@ -125,6 +124,11 @@ class KeyExchange:
         messages = self._messenger.messages(m.KEYS, present, dict(group.keys_requests()))
         self._messenger.ask(messages, present, "keys", with_message(group.add_accepted))
         return group
+
+    def greeted(self, members: Sequence[Member]) -> list[Member]:
+        """Those of the members that have said hello in this session; who hasn't is greeted."""
+        self._say_hello(members)
+        return [member for member in members if member.name in self.session.hellos]
 
     def _say_hello(self, members: Sequence[Member]) -> None:
         new = [member for member in members if member.name not in self.session.hellos]

@@ -28,7 +28,7 @@ from wardround.common.secagg.context import (
 )
 from wardround.common.secagg.encoding import COUNT, VectorLayout, decode_exact
 from wardround.common.secagg.keys import SHARE_BYTES, ExchangeKey, commitment, to_number
-from wardround.common.secagg.ring import MaskSeeds, RingVector, Words
+from wardround.common.secagg.ring import Limbs, MaskSeeds, RingVector, Words
 from wardround.common.secagg.shamir import PRIME
 from wardround.common.trust.identity import KEY_BYTES
 from wardround.server.secagg.key_groups import KeyGroup, SecureSession
@@ -53,6 +53,9 @@ class Total:
     exact : numbers of the exact section
     survivors : names of who is in it, ordered
     largest_weight : what a hospital counts for at most
+    limbs : the exact section as it was added
+    context, clients : of the aggregation, and how many hospitals its group has
+    blind_key : name of the hospitals' key whose masks are still on it; b"" where none are
     """
 
     update: Words
@@ -60,6 +63,10 @@ class Total:
     survivors: list[str]
     step: float
     largest_weight: int
+    limbs: Limbs
+    context: bytes
+    clients: int
+    blind_key: bytes = b""
 
 
 class MaskedSum:
@@ -72,6 +79,7 @@ class MaskedSum:
     layout : of the vector
     content : digest of what every client was sent
     threads : to expand masks with
+    blind_key : name of the hospitals' key that its vectors are masked by besides; b"" for none
     """
 
     def __init__(
@@ -81,7 +89,9 @@ class MaskedSum:
         layout: VectorLayout,
         content: bytes,
         threads: int = 1,
+        blind_key: bytes = b"",
     ) -> None:
+        self.blind_key = blind_key
         clients = len(group.names)
         self.group, self.task, self.layout, self.phase = group, task, layout, Phase.UPLOADING
         self.encoding = task.encoding(clients)
@@ -102,6 +112,7 @@ class MaskedSum:
         content: bytes,
         requests: Mapping[str, bytes],
         threads: int = 1,
+        blind_key: bytes = b"",
     ) -> MaskedSum:
         """An aggregation whose survivor set is fixed; its ``vector`` is still to be filled in.
 
@@ -111,7 +122,7 @@ class MaskedSum:
 
         Raises ProtocolRefused unless they are of this aggregation and agree.
         """
-        masked = cls(group, task, layout, content, threads)
+        masked = cls(group, task, layout, content, threads, blind_key)
         asked = {name: wire.UnmaskRequest.from_bytes(data) for name, data in requests.items()}
         sets = {(one.group, one.index, one.survivors) for one in asked.values()}
         survivors = next(iter(sets), (b"", 0, ()))[2]
@@ -218,8 +229,17 @@ class MaskedSum:
                 "the others, or sent something else than a masked vector"
             )
         names = [self.group.names[position] for position in sorted(self.survivors)]
-        weight = self.task.largest_weight
-        return Total(self._vector.update, exact, names, self.encoding.step, weight)
+        return Total(
+            self._vector.update,
+            exact,
+            names,
+            self.encoding.step,
+            self.task.largest_weight,
+            self._vector.exact,
+            self._context,
+            len(self.group.names),
+            self.blind_key,
+        )
 
     def _needed(self) -> Iterator[int]:
         """Survivors, and the others that have a surviving neighbour: the first ones' self masks and

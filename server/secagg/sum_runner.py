@@ -33,6 +33,7 @@ from wardround.server.gathering.host import Host
 from wardround.server.members.member import Member
 from wardround.server.privacy.round import Release
 from wardround.server.secagg.journal import Entry, Journal
+from wardround.server.secagg.key_deal import KeyDeal
 from wardround.server.secagg.key_exchange import KeyExchange
 from wardround.server.secagg.messenger import SecureMessenger, with_message
 from wardround.server.secagg.pending import Pending
@@ -53,6 +54,7 @@ class SumRequest:
     needed : fewest uploads
     again : whether just these members will be asked for another sum, as for figures of each round
     release : of a private training round
+    blind : whether it is an update that hospitals mask so that only they can read the sum
     claims : what its hospitals say of their privacy budgets, by name; filled in as they upload
     """
 
@@ -65,6 +67,7 @@ class SumRequest:
     needed: int = 1
     again: bool = False
     release: Release | None = None
+    blind: bool = False
     claims: dict[str, Claim] = field(default_factory=dict)
 
     def agree(self, sums: bytes) -> None:
@@ -83,6 +86,7 @@ class SumRunner:
     Parameters
     ----------
     keys : whose groups the sums are of
+    deal : gives the key of hospitals that a blind run's updates are masked by besides
     journal : of the run's present round
     host : says when what hospitals accepted is over
     """
@@ -94,22 +98,25 @@ class SumRunner:
         messenger: SecureMessenger,
         budgets: Budgets,
         keys: KeyExchange,
+        deal: KeyDeal,
         journal: Journal,
         host: Host,
     ) -> None:
         self._settings, self._table = settings, settings.config.secure_aggregation
         self._messenger, self._budgets, self._keys = messenger, budgets, keys
         self._journal, self._host = journal, host
+        self._deal = deal
 
     def run(self, asked: SumRequest) -> Total:
         """Add up the members' vectors. Raises RoundFailed; then the keys used are burnt."""
         before = len(self._messenger.traffic.refused)
         self._messenger.gave_shares.clear()
         try:
+            key = self._deal.ready(asked.members) if asked.blind else b""
             group = self._keys.ready_group(asked.members, asked.again)
             content = content_digest(asked.requests[0].content)
             task = self._task(asked, group)
-            masked = MaskedSum(group, task, asked.layout, content, self._table.threads)
+            masked = MaskedSum(group, task, asked.layout, content, self._table.threads, key)
             claims = self._collect(asked, masked)
             requests = masked.unmask_requests()
             if asked.release is not None and asked.release.central:
@@ -159,7 +166,7 @@ class SumRunner:
                 claims[name] = reply.claim or b""
                 self._note_claim(asked, claim)
 
-        task = MaskedTask(masked.task.to_bytes(), asked.sums or None)
+        task = MaskedTask(masked.task.to_bytes(), asked.sums or None, masked.blind_key or None)
         by_node = {member.node_id: member.name for member in asked.members}
         requests = []
         for request in asked.requests:
@@ -306,4 +313,5 @@ class SumRunner:
             claims=claims,
             spent=sorted(self._budgets.spent),
             traffic=self._messenger.traffic.model_copy(deep=True),
+            blind_key=masked.blind_key,
         )

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.bfloat16 import BFLOAT16, rounded
 from wardround.common.flower.arrays import Arrays, Layout, Making
+from wardround.common.flower.conforming import conform
 from wardround.common.mapped import let_go, windows, zero_arrays
 
 _PIECE = 1 << 15
@@ -106,13 +106,3 @@ def _add_scaled(total: NDArray[np.float64], values: NDArray[Any], weight: float)
             scaled *= weight
             part += scaled
         let_go(total[window], values[window])
-
-
-def conform(value: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """``value`` as ``dtype``, itself if it is; floats that become whole numbers, or bfloat16, are
-    rounded, not cut."""
-    if np.dtype(dtype).kind in "iub" and value.dtype.kind == "f":
-        value = np.rint(value)
-    if np.dtype(dtype) == BFLOAT16 and value.dtype != BFLOAT16:
-        return rounded(value)
-    return value.astype(dtype, copy=False)

@@ -8,6 +8,7 @@ from typing import Any
 from flwr.app import ArrayRecord, RecordDict
 
 from wardround.client.requests.kept import PERSONAL
+from wardround.client.secagg.blind import blind_arrays
 from wardround.client.state import ClientState
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.durable.versioned import Format
@@ -43,6 +44,16 @@ def restore_clients(clients: Clients, run: RunDirectory) -> None:
     state = newest_checkpoint(run.checkpoints)
     if state is not None and (states := _states(run, state.round)):
         clients.set_states(states)
+
+
+def blind_model(clients: Clients, server_round: int) -> Arrays:
+    """The shared arrays of a blind run's model, by whose sum it was made of last, as any hospital
+    has them. Raises CheckpointError where none does."""
+    for state in clients.states().values():
+        found = blind_arrays(ClientState(state), server_round)
+        if found is not None:
+            return found
+    raise CheckpointError(f"no hospital has the model of round {server_round}")
 
 
 class PersonalEntries:

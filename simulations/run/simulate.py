@@ -50,7 +50,7 @@ from wardround.simulations.executors.on_ray import RAY, Recipe, check_ray, on_ra
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.run.begun import begun_settings, keep_settings, new_run
-from wardround.simulations.run.client_states import restore_clients, store_clients
+from wardround.simulations.run.client_states import blind_model, restore_clients, store_clients
 from wardround.simulations.run.comparison import Comparison, compare
 from wardround.simulations.run.outside import evaluate_outside
 from wardround.simulations.run.saved_models import write_hospital_models
@@ -291,6 +291,7 @@ def _to_end(
         host=scenario.host(go_on=_go_on(run)),
         make_source=lambda number: NoiseSource.seeded(config.federation.seed, "central", number),
         before_commit=lambda number: store_clients(grid.clients, run, number),
+        blind_model=lambda number: blind_model(grid.clients, number),
         keep_journal=False,  # its hospitals end with it, and their keys
     )
     try:

@@ -1,7 +1,7 @@
 """For test_kill_unmask_points.py: SIGKILL a server at its n-th durable write, start it again, tell
 what its hospitals were asked.
 
-    python -m tests.integration.kill_unmask_points FOLDER STRIDE
+    python -m tests.integration.kill_unmask_points FOLDER STRIDE [blind]
 
 One line of JSON per case. Every case is a fork of this process. Server and hospitals die together,
 but a hospital's memory is on disk before its answer exists, as a real one's is; so is the log of
@@ -11,6 +11,7 @@ what it was asked.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import sys
@@ -21,14 +22,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import ConfigRecord, Context, RecordDict
+from flwr.app import Context, RecordDict
 
 from tests.integration.kill_points import in_child, kill_before
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
+from wardround.client.secagg.blind import blind_arrays
+from wardround.client.state import ClientState
 from wardround.common.config.load import Config, parse_config
 from wardround.common.figures.sums import Sums
+from wardround.common.flower.arrays import digest_arrays
+from wardround.common.flower.content import decode_content, encode_content
 from wardround.common.protocol import names as m
 from wardround.common.run.directory import RunDirectory
 from wardround.common.secagg import messages as wire
@@ -96,22 +101,15 @@ class OnDisk:
             with open(self.folder / "asked.jsonl", "a") as log:
                 log.write(json.dumps(line) + "\n")
         reply = self.app(message, context)
-        values = {key: dict(record) for key, record in context.state.config_records.items()}
+        body = encode_content(context.state)
         path = self.folder / f"{name}.memory"
-        text = json.dumps(values, default=lambda value: {"hex": value.hex()})
-        path.with_suffix(".new").write_text(text)
+        path.with_suffix(".new").write_bytes(body.read(0, body.size_bytes))
         path.with_suffix(".new").rename(path)
         return reply
 
     def remembered(self) -> dict[str, RecordDict]:
-        def decode(value: dict[str, Any]) -> Any:
-            return bytes.fromhex(value["hex"]) if set(value) == {"hex"} else value
-
-        states = {}
-        for path in self.folder.glob("*.memory"):
-            records = json.loads(path.read_text(), object_hook=decode)
-            states[path.stem] = RecordDict({k: ConfigRecord(v) for k, v in records.items()})
-        return states
+        found = ((path.stem, path.read_bytes()) for path in self.folder.glob("*.memory"))
+        return {name: decode_content(io.BytesIO(data), len(data)) for name, data in found}
 
 
 def serve(folder: Path, config: Config) -> None:
@@ -159,13 +157,24 @@ def told(folder: Path, killed: bool, kept: list[str]) -> dict[str, Any]:
         "sums": len({name for name, _ in asked}),
         "sets": len(asked),
         "left": sorted(path.name for path in run.glob("journal/*")),
-        "sha256": hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest(),
+        "sha256": model_digest(folder, run),
     }
+
+
+def model_digest(folder: Path, run: Path) -> str:
+    """Of the run's model; of a blind one's as every hospital has it."""
+    file = run / "model" / "model.safetensors"
+    if file.exists():
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    states = OnDisk(folder, None).remembered().values()
+    models = [blind_arrays(ClientState(state), 2) or {} for state in states]
+    (digest,) = {digest_arrays(model) for model in models}
+    return digest
 
 
 def main() -> None:
     root, stride = Path(sys.argv[1]), int(sys.argv[2])
-    config = parse_config(TOML)
+    config = parse_config(TOML + ("blind = true\n" if sys.argv[3:] == ["blind"] else ""))
 
     def case(number: int) -> bool:
         folder = root / f"case-{number}"

@@ -132,6 +132,7 @@ OTHERWISE = {
     "UnmaskRequest survivors": "two sets for one sum: drawn below, and asked after every sum",
     "SumsLayout names": "sums that are left out: drawn below",
     "SumsLayout shapes": "tests/secagg/test_alone.py",
+    "Blind largest": "tests/secagg/test_blind.py",
     "SumsLayout bits": "tests/secagg/test_words.py",
     "SumsLayout words": "tests/secagg/test_words.py",
 }

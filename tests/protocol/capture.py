@@ -104,6 +104,24 @@ VARYING: dict[str, Varying] = {
     # behind the group stand the aggregation's index and how many survivors or letters follow
     "query.unmask > secagg/message": Varying("encrypted shares", ((1, 33), (41, None))),
     "query.unmask < secagg/message": Varying("shares", ((1, 33), (41, None))),
+    "query.deal > secagg/message": Varying(_KEYS, ((1, None),)),
+    "query.deal < secagg/message": Varying(_KEYS, ((1, None),)),
+    "query.dealt > secagg/message": Varying(_KEYS, ((1, None),)),
+    "query.dealt < secagg/message": Varying(_KEYS, ((1, 33), (-64, None))),
+    "query.model < secagg/message": Varying(_KEYS, ((-32, None),)),
+    "query.take < secagg/message": Varying(_KEYS, ((-32, None),)),
+    "query.take > secagg/message": Varying(_KEYS, ((9, 73),)),
+    "query.take > secagg/sealed": Varying("sealed", ((0, None),)),
+    "query.give < secagg/sealed": Varying("sealed", ((0, None),)),
+    # behind two rounds stand the key and the aggregation that a sum is of
+    **{
+        f"{kind} > config/blind": Varying(_KEYS, ((9, 73),))
+        for kind in ("train", "evaluate", "query.model", "query.give")
+    },
+    **{
+        f"{kind} > secagg/blind-key": Varying(_KEYS, ((0, None),))
+        for kind in ("train", "query.give", "query.take")
+    },
 }
 """By place: type, > for a request and < for a reply, record and key."""
 
@@ -174,6 +192,7 @@ class Capture:
         """A value's text, and whether it says all of the value."""
         if isinstance(record, ArrayRecord):
             floats = value.dtype.startswith("float") and not self.exact
+            floats |= place.endswith((" arrays/update", " arrays/exact"))  # a sum that is masked
             shape = "x".join(map(str, value.shape)) or "scalar"
             text = f"{value.dtype} {shape} {value.stype} {len(value.data)} bytes"
             if floats:

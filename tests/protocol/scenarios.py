@@ -214,6 +214,10 @@ def _masked() -> dict[str, Scenario]:
         "masked, personal entries, best round": Scenario(
             (*_MASKED, 'strategy.personal_layers=["*bias"]', *_BEST)
         ),
+        "masked, blind": Scenario((*_MASKED, "secure_aggregation.blind=true")),
+        "masked, blind, drawn per round": Scenario(
+            (*_MASKED, "secure_aggregation.blind=true", "federation.clients_per_round=3")
+        ),
         "masked, drawn per round": Scenario((*_MASKED, "federation.clients_per_round=3")),
         "masked, a hospital that only evaluates": Scenario(_MASKED, rows=ROWS | _OUTSIDE),
     }

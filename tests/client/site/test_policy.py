@@ -155,6 +155,7 @@ KEY_CASES = {
         "allows none, the run's column to judge by is 'sex'",
     ),
     "require_secure_aggregation": (PLAIN, "false", "true", "requires it (true), the run has"),
+    "require_blind": ("", "false", "true", "requires it (true), and the run's server can read"),
     "min_cohort": ("", "4", "5", "at least 5 hospitals, the run may open one of 4 (of 5)"),
     "max_rounds": (
         "[federation]\nrounds = 200\n",

@@ -23,7 +23,7 @@ from wardround.common.secagg import sent as of_secagg
 from wardround.common.transport import frames
 from wardround.common.transport import sent as of_frames
 
-OF_HOSPITALS = {wire.Bundle, wire.Accepted, wire.Upload, wire.Shares, wire.Dealt}
+OF_HOSPITALS = {wire.Bundle, wire.Accepted, wire.Upload, wire.Shares, wire.Dealt, wire.Held}
 OF_HOSPITALS |= {frames.Again, frames.Hello}
 """What a server never sends, nor hands on from another hospital."""
 SENT = [one for name in sent.TABLES for one in sent.TABLES[name]()]

@@ -52,6 +52,8 @@ SOME = {
     "DealRequest": st.builds(wire.DealRequest, key, several(hello)),
     "Deal": st.builds(wire.Deal, key, several(hello), key, several(sealed), signature),
     "Dealt": st.builds(wire.Dealt, key, name, signature),
+    "Blind": st.builds(wire.Blind, u32, u32, key, key, u32, several(name), u64, u32),
+    "Held": st.builds(wire.Held, name, u32, key),
 }
 ANY = st.one_of(*SOME.values())
 CLASSES: dict[str, type[wire.Message]] = {name: getattr(wire, name) for name in SOME}

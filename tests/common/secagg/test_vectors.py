@@ -324,6 +324,11 @@ def _message_inputs() -> dict[str, list[Vector]]:
         messages.UnmaskRequest(g, 8, (0, 2, 513), (some("u", 80), some("v", 80))),
         messages.Shares(g, 8, "Köln", (some("one"), b"", some("two"))),
         messages.SumsLayout(("loss", "Köln"), ((2, 3), ()), 0, ()),
+        messages.DealRequest(some("s"), (hello, other)),
+        messages.Deal(some("s"), (hello, other), some("t"), (some("k", 48),), signature),
+        messages.Dealt(some("key"), "Köln", signature),
+        messages.Blind(3, 2, some("key"), some("context"), 4, ("Köln", "b"), 1000, 1),
+        messages.Held("Köln", 3, some("digest")),
     ]
     return {
         "message": [{"message": message} for message in examples],

@@ -70,6 +70,7 @@ class Round:
             claims={"h00": bytes(range(256))},
             spent=["h04"],
             traffic=Traffic(up=5, down=7, refused=[{"hospital": "h03", "reason": "ü"}]),
+            blind_key=b"",
         )
         self.journal = Journal(folder)
         self.journal.write(self.entry, self.masked.vector)
@@ -137,7 +138,8 @@ def with_head(whole: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
 
 def test_a_journal_of_before_there_were_versions_is_read(kept: Round) -> None:
     def older(head: dict[str, Any]) -> None:
-        assert head.pop("format") == "journal of a sum" and head.pop("version") == 1
+        assert head.pop("format") == "journal of a sum" and head.pop("version") == 2
+        assert head.pop("blind_key") == ""
 
     kept.path.write_bytes(with_head(kept.whole, older))
     assert kept.reborn().find(PURPOSE) == kept.entry
@@ -145,12 +147,12 @@ def test_a_journal_of_before_there_were_versions_is_read(kept: Round) -> None:
 
 def test_a_newer_journal_stops_the_server_and_stays(kept: Round) -> None:
     """Its hospitals have uploaded: the version that wrote it can still open the sum."""
-    newer = with_head(kept.whole, lambda head: head.update(version=2, another="field"))
+    newer = with_head(kept.whole, lambda head: head.update(version=3, another="field"))
     kept.path.write_bytes(newer)
     with pytest.raises(CheckpointError) as caught:
         kept.reborn()
     text = str(caught.value)
-    assert "train-1.journal: the stored journal of a sum has version 2, and this wardround" in text
+    assert "train-1.journal: the stored journal of a sum has version 3, and this wardround" in text
     assert "install the version of wardround that wrote it, or remove the file" in text
     assert kept.path.read_bytes() == newer
 
