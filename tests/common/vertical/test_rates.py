@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Any
 
 import numpy as np
@@ -219,10 +220,33 @@ def test_what_cannot_be_is_refused_in_one_line(alter: Any, model: str, said: str
     assert said in why and "\n" not in why
 
 
-def test_of_few_persons_nothing_is_opened() -> None:
-    """Sums that might be solved for 60 rows: refused before a first sum is opened."""
-    why, steps = refusal(consortium(draw(150), "cox"))
-    assert "too few persons" in why and steps < 10
+@pytest.mark.parametrize("rows", [1, 33, 150])
+def test_of_few_persons_nothing_is_opened(rows: int) -> None:
+    """Sums that might be solved for rows: refused before a first one is opened."""
+    why, steps = refusal(consortium(draw(rows), "cox"))
+    assert "few persons" in why or "no input is left" in why or "than persons" in why
+    assert steps < 10
+
+
+def test_a_rare_event_is_the_pooled_one_too() -> None:
+    """47 events among 20,000 persons."""
+    found, random = draw(20_000, 3), np.random.default_rng(1)
+    time = 50 * random.exponential(np.exp(-0.03 * (found["age"] - 60)))
+    until = 0.2 * random.random(20_000)
+    survival = np.stack([np.minimum(time, until), time <= until], axis=1).astype(float)
+    found["survival"] = survival
+    turns, _ = consortium(found, "cox").run()
+    _, coefficients, errors = read(turns["lab"].told[TOLD])
+    values = matrix(found)
+    scale = values.std(axis=0)
+    with warnings.catch_warnings():  # its slope isn't as small as it likes
+        warnings.simplefilter("ignore")
+        model = PHReg(survival[:, 0], values / scale, status=survival[:, 1], ties="efron")
+        reference = model.fit(disp=0)
+    np.testing.assert_allclose(
+        (coefficients * scale - reference.params) / reference.bse, 0, atol=0.1
+    )
+    np.testing.assert_allclose(errors * scale, reference.bse, rtol=0.02)
 
 
 def test_sums_by_interval_go_to_the_holder_and_rotated_ones_to_one_other() -> None:

@@ -26,7 +26,7 @@ def uneven(words: bytes) -> float:
     return float((((counts - expected) ** 2 / expected).sum() - 255) / np.sqrt(2 * 255))
 
 
-def group(seed: int) -> Consortium:
+def group(seed: int, model: str = "logistic") -> Consortium:
     """Values that are anything but uniform: few bits, many of them equal."""
     random = np.random.default_rng(seed)
     sex = (random.random(ROWS) < 0.5).astype(float)
@@ -34,7 +34,10 @@ def group(seed: int) -> Consortium:
     dose = np.round(random.normal(10, 2, ROWS))
     y = (random.random(ROWS) < 1 / (1 + np.exp(-(sex - 0.5)))).astype(float)
     columns = {"a": {"sex": sex, "age": age}, "b": {"dose": dose}, "c": {}}
-    return Consortium(columns, ("c", y), options={"padded": 1, "tolerance": 1e-3})
+    options: dict[str, Any] = {"padded": 1, "tolerance": 1e-3, "model": model}
+    if model == "cox":
+        y, options["intervals"] = np.stack([np.ceil(8 * random.exponential(2 - y)), y], 1), 3
+    return Consortium(columns, ("c", y), options=options)
 
 
 def differences(sent: list[dict[tuple[str, str], bytes]]) -> list[tuple[Any, bytes]]:
@@ -54,8 +57,9 @@ def differences(sent: list[dict[tuple[str, str], bytes]]) -> list[tuple[Any, byt
     return found
 
 
-def test_letters_of_rows_are_uniform_and_no_mask_serves_twice() -> None:
-    _, sent = group(0).run()
+@pytest.mark.parametrize("model", ["logistic", "poisson", "cox"])
+def test_letters_of_rows_are_uniform_and_no_mask_serves_twice(model: str) -> None:
+    _, sent = group(0, model).run()
     seen, long = set(), 0
     for step, letters in enumerate(sent):
         for (sender, to), text in letters.items():
