@@ -54,8 +54,14 @@ def learned(config: Config) -> Iterator[tuple[str, str]]:
         columned = [one_line(party, 64) for party in parties if party != dealer]
         yield from opened(options, columned, one_line(_holder(config), 64))
         yield (
+            "a party that cheats",
+            "could make up a column that singles out a person, and read that person's values in "
+            "the others' columns",
+        )
+        yield (
             "the dealer learns",
-            f"{_who(dealer)}: sizes. Together with one of the parties it could read values of rows",
+            f"{_who(dealer)}: sizes, and when it ends. Together with one of the parties it could "
+            "read values of rows",
         )
     elif isinstance(options, SplitOptions):
         yield (
