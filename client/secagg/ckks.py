@@ -105,7 +105,7 @@ class Cipher:
         return words
 
     # --- TenSEAL's form ------------------------------------------------------------------------
-    def _prefix(self, primes: int) -> bytes:
+    def prefix(self, primes: int) -> bytes:
         """What stands before a SEAL ciphertext's residues, with the first so many primes."""
         scale, degree = 2.0**self.parameters.scale_bits, self.parameters.degree
         count = POLYNOMIALS * primes * degree
@@ -118,7 +118,7 @@ class Cipher:
         it has another form than TenSEAL 0.3.18 gives."""
         every, degree = len(self.parameters.primes) - 1, self.parameters.degree
         start = serialized.find(sealed(b"")[:3])
-        prefix, size, plain = self._prefix(every), POLYNOMIALS * every * degree * 8, b""
+        prefix, size, plain = self.prefix(every), POLYNOMIALS * every * degree * 8, b""
         head = serialized[start : start + _SEAL_HEADER_BYTES]
         if start >= 0 and len(head) == _SEAL_HEADER_BYTES and head[5] == _ZSTD:
             end = start + struct.unpack("<Q", head[8:])[0]
@@ -136,7 +136,7 @@ class Cipher:
 
     def _stored(self, residues: Residues) -> bytes:
         """A vector as TenSEAL reads it."""
-        body = self._prefix(self.parameters.kept) + residues.tobytes()
+        body = self.prefix(self.parameters.kept) + residues.tobytes()
         sizes = field(1, varint(self.parameters.slots))
         scale = varint(3 << 3 | 1) + struct.pack("<d", 2.0**self.parameters.scale_bits)
         return sizes + field(2, sealed(body)) + scale

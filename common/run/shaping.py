@@ -79,6 +79,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
         "feature_noise",
         "min_examples",
         "leave_out",
+        "vertical_overlap",
         "dropout",
         "unmask_dropout",
         "scenario",

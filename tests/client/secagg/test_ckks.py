@@ -127,6 +127,6 @@ def test_without_tenseal_the_mend_is_said(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_another_form_of_tenseals_bytes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A later version's: a ciphertext is never taken apart by guessing."""
-    monkeypatch.setattr(Cipher, "_prefix", lambda self, primes: b"another version's")
+    monkeypatch.setattr(Cipher, "prefix", lambda self, primes: b"another version's")
     with pytest.raises(TaskError, match=r"another form than 0\.3\.18"):
         cipher(SMALL).encrypt(np.zeros(3, np.uint32))
