@@ -255,6 +255,12 @@ class Population:
             for name, hospital in self._hospitals.items():
                 hospital.links = LinkStore(folder / name, lambda: about)
 
+    def keep_parts(self, folder: Path) -> None:
+        """Where each hospital keeps its part of a joint procedure's model."""
+        if self.config.procedure.joint:
+            for name, hospital in self._hospitals.items():
+                hospital.model_folder = folder / name
+
     def create_ledgers(self) -> None:
         """New, empty ledgers for hospitals that have none: at the beginning of a run only."""
         if self.config.privacy.enabled:

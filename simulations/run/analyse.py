@@ -36,6 +36,9 @@ from wardround.simulations.run.begun import keep_settings, new_run
 from wardround.simulations.run.linking import LINKS, link_first
 from wardround.simulations.run.simulate import check_min_clients, load, torch_threads
 
+PARTS = Path("model", "hospitals")
+"""In a run directory: each hospital's part of a joint procedure's model."""
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -115,6 +118,7 @@ def analyse(
             keep_settings(run, settings)
         run.update(titles=population.titles)
         population.keep_links(run.path / LINKS)
+        population.keep_parts(run.path / PARTS)
         if not (run.path / STATE).exists():
             population.create_ledgers()
         if link_first(settings, population, run, go_on):

@@ -13,12 +13,14 @@ from PIL import Image
 
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
+from wardround.common.durable.tensors import read_tensors
 from wardround.common.errors import ConfigError, JointRefused
 from wardround.common.joint import Me, Party
 from wardround.common.joint.known import make_joint
 from wardround.common.joint.links import Link
 from wardround.common.split.party import TOLD, spent
 from wardround.common.split.procedure import Split
+from wardround.simulations import analyse
 
 PERSONS = 48
 TOML = """
@@ -204,3 +206,24 @@ def test_settings_that_do_not_go_together(old: str, new: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         settings = parse_config(TOML.format(more="").replace(old, new))
         make_joint(settings, make_task(settings))
+
+
+def test_a_simulation_links_trains_and_keeps_the_parts(tmp_path: Path) -> None:
+    """Through linkage, server and sealed letters; the same settings give the same parts."""
+    write_rows(tmp_path)
+    runs = f'[federation]\nname = "parts"\nruns = "{tmp_path / "runs"}"\n'
+    data = f'[data]\npath = "{tmp_path / "data"}"\n[simulation]\npartition = "sites"\n'
+    (tmp_path / "data").mkdir()
+    for file in [*tmp_path.glob("*.csv"), *tmp_path.glob("*.png")]:
+        file.rename(tmp_path / "data" / file.name)
+    settings = parse_config(runs + data + TOML.format(more=""))
+    found = [analyse(settings) for _ in range(2)]
+    assert found[0].published == found[1].published
+    assert found[0].published[TOLD]["batches"] == 5
+    for name, entry in (("clinic", "mean"), ("lab", "mean"), ("registry", "head.0.weight")):
+        one, other = (
+            read_tensors(each.run_directory / "model" / "hospitals" / name / "split.safetensors")
+            for each in found
+        )
+        assert entry in one[0] and one[1]["procedure"] == "split"
+        assert all((one[0][key] == other[0][key]).all() for key in one[0])
