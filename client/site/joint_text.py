@@ -22,6 +22,7 @@ from wardround.common.settings import (
     SplitOptions,
     VerticalOptions,
 )
+from wardround.common.split.cost import most_appearances, spent
 from wardround.common.text import one_line
 from wardround.common.vertical.opened import opened
 
@@ -37,10 +38,15 @@ PROCEDURES = {
     ),
     SPLIT: (
         "a network whose parts lie at several hospitals (research only): for every person of a "
-        "link activations of one part, and their gradients, go to another hospital, with noise"
+        "link numbers of one part, and their gradients, go to another hospital"
     ),
 }
 """Of each joint procedure what it is, for the plan."""
+_BARE = (
+    "There is no noise on it: the others can read every outcome from the gradients, and its holder "
+    "most of a table's inputs from the numbers"
+)
+_NOISED = "Outcomes and inputs may be guessed from it, as far as its noise lets one"
 
 
 def learned(config: Config) -> Iterator[tuple[str, str]]:
@@ -66,8 +72,8 @@ def learned(config: Config) -> Iterator[tuple[str, str]]:
     elif isinstance(options, SplitOptions):
         yield (
             "the parties learn",
-            f"{names}: of every linked person what crosses between the parts of the network; "
-            "outcomes and inputs may be guessed from it, as far as its noise lets one",
+            f"{names}: of every linked person what crosses between the parts of the network. "
+            + (_NOISED if options.noise_multiplier else _BARE),
         )
 
 
@@ -114,6 +120,19 @@ def of_this_kit(config: Config, state: Path, here: str, study: str) -> Iterator[
         )
     elif isinstance(link := getattr(options, "link", None), str):
         yield _link(state, link, study)
+        if isinstance(options, SplitOptions) and options.noise_multiplier:
+            yield from _cost(state, options)
+
+
+def _cost(state: Path, options: SplitOptions) -> Iterator[str]:
+    """Epsilon of a split network over a link that is here."""
+    if (record := Kept(state / FOLDER).find(options.link)) is not None:
+        yield (
+            f"Each of these persons is in at most {most_appearances(options, record.persons)} "
+            f"batches: epsilon of this hospital's columns of one person is at most "
+            f"{spent(options, record.persons):.3g} at delta {options.delta:g}. It stands in no "
+            "ledger."
+        )
 
 
 def _link(state: Path, name: str, study: str) -> str:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from wardround.common.drift.outcomes import auc
 from wardround.common.joint import Party, Turn
-from wardround.common.privacy.accounting import Release, epsilon
 from wardround.common.settings import SplitOptions
+from wardround.common.split.cost import spent
 from wardround.common.split.crossing import from_letter, to_letter
 from wardround.common.split.sides import FeatureSide, OutcomeSide
 
@@ -80,7 +80,7 @@ class FeatureParty(Party):
 class OutcomeParty(Party):
     """The party with the outcome.
 
-    appearances : the most batches that one person is in
+    persons : linked
     alone : figures of a network of its own columns alone; None where it has none
     """
 
@@ -89,11 +89,11 @@ class OutcomeParty(Party):
         side: OutcomeSide,
         course: Course,
         kept: State,
-        appearances: int,
+        persons: int,
         alone: Callable[[], Scored] | None,
     ) -> None:
         self._side, self._course, self._kept = side, course, kept
-        self._appearances, self._alone = appearances, alone
+        self._persons, self._alone = persons, alone
 
     def step(self, number: int, letters: Mapping[str, bytes]) -> Turn:
         if number % 2 == 0:
@@ -106,7 +106,7 @@ class OutcomeParty(Party):
             return Turn({name: to_letter(course.mark, one) for name, one in back.items()})
         told = figures(
             course.options,
-            self._appearances,
+            self._persons,
             self._side.scores(came),
             self._alone() if self._alone is not None else None,
         )
@@ -117,7 +117,7 @@ class OutcomeParty(Party):
         return self._side.weights.state()
 
 
-def figures(options: SplitOptions, appearances: int, together: Scored, alone: Scored | None) -> str:
+def figures(options: SplitOptions, persons: int, together: Scored, alone: Scored | None) -> str:
     """What is told, a line of JSON: the area under the curve with all parties' columns and with the
     outcome holder's alone, to three digits; epsilon of one party's columns of one person."""
     values: dict[str, Any] = {
@@ -133,17 +133,9 @@ def figures(options: SplitOptions, appearances: int, together: Scored, alone: Sc
         "delta": None,
     }
     if options.noise_multiplier:
-        values["epsilon"] = round(spent(options, appearances), _DIGITS)
+        values["epsilon"] = round(spent(options, persons), _DIGITS)
         values["delta"] = options.delta
     return json.dumps(values)
-
-
-def spent(options: SplitOptions, appearances: int) -> float:
-    """Epsilon of one party's columns of one person that is trained on, inf without noise: in each
-    batch that it is in its numbers cross, and a step of the weights is made, each with noise of
-    ``noise_multiplier`` times the most that other values of that person could change."""
-    releases = [Release(options.noise_multiplier, 1.0, 2 * appearances)]
-    return epsilon(releases, options.delta)
 
 
 def area(scored: Scored) -> float | None:

@@ -99,7 +99,7 @@ class Split(JointProcedure):
         outcome = outcome_of(rows, schedule.training)
         holding = self.outcome_side(inputs, outcome, schedule, protection, me.state)
         own = partial(self.scored_alone, inputs, outcome, schedule) if self.holder_has else None
-        return OutcomeParty(holding, course, _kept(inputs), schedule.appearances, own)
+        return OutcomeParty(holding, course, _kept(inputs), len(link.rows), own)
 
     def schedule(self, persons: int) -> Schedule:
         """Who of so many linked persons is in which batch. Raises JointRefused."""

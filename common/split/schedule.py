@@ -7,8 +7,6 @@ server nothing of how many persons are linked.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,11 +37,6 @@ class Schedule:
         self.training: Rows = np.sort(order[held_out:])
         self.batches, self._seed, self._size = batches, seed, size
         self._in_one_order = len(self.training) // size
-
-    @property
-    def appearances(self) -> int:
-        """The most batches that one person is in."""
-        return math.ceil(self.batches / self._in_one_order)
 
     def batch(self, number: int) -> Rows:
         """The persons of a batch, from 0, in the order in which they cross."""

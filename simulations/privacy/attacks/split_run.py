@@ -7,7 +7,6 @@ that crosses is looked at by the attacks of ``split_labels.py`` and ``split_feat
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.common.settings import SplitOptions
+from wardround.common.split.cost import spent
 from wardround.common.split.inputs import Inputs, inputs_of, outcome_of
-from wardround.common.split.party import area, spent
+from wardround.common.split.party import area
 from wardround.common.split.procedure import Split
 from wardround.common.split.schedule import Schedule
 from wardround.common.split.weights import Protection
@@ -119,7 +119,7 @@ class Observed:
 
     def epsilon(self, options: SplitOptions) -> float:
         """With the noise of these options; inf without any."""
-        return spent(options, self.schedule.appearances) if options.noise_multiplier else math.inf
+        return spent(options, len(self.outcome))
 
     def alone(self) -> float | None:
         """The area of the holder's columns alone; None where it has none."""

@@ -13,6 +13,7 @@ from wardround.client.links.kept import Record
 from wardround.client.links.store import LinkStore
 from wardround.client.site.joint_text import learned, of_this_kit
 from wardround.common.config.load import Config, parse_config
+from wardround.common.privacy.losses import gaussian_epsilon
 
 
 class _Of:
@@ -93,3 +94,35 @@ def test_what_a_regression_opens_and_to_whom_is_said(
         key: text for key, text in lines.items() if key.endswith("holder learns") or "other" in key
     }
     assert {key: text.split(":")[0] for key, text in others.items()} == who
+
+
+SPLIT = """
+[task]
+name = "linked"
+identifiers = { id = "exact" }
+parties = { lab = { numeric = ["crp"] }, north = { outcome = "died" } }
+[procedure]
+name = "split"
+link = "same"
+batches = 20
+batch_size = 8
+held_out = 10
+"""
+
+
+def test_what_a_split_network_tells_is_said_and_what_its_noise_costs(tmp_path: Path) -> None:
+    """20 batches of 8 of the 64 persons that aren't held out: each is in 3 at most."""
+    bare, noised = SPLIT, SPLIT + "clip = 1.0\nnoise_multiplier = 4.0\n"
+    ((_, line),) = learned(parse_config(bare))
+    assert "can read every outcome" in line
+    ((_, line),) = learned(parse_config(noised))
+    assert "as far as its noise lets one" in line
+    about = Record("same", made="2026-11-30", parties=["lab", "north"], used_by=["who-*"])
+    rows = {"rows": np.arange(74, dtype=np.int64), "order": np.zeros(32, np.uint8)}
+    keys = [str(number).encode() for number in range(74)]
+    LinkStore(tmp_path / "links", lambda: about).keep(bytes(32), rows, keys)
+    assert "epsilon" not in said(parse_config(bare), tmp_path)
+    found = said(parse_config(noised), tmp_path)
+    cost = f"{gaussian_epsilon(6**0.5 / 4, 1e-5):.3g}"
+    assert "in at most 3 batches: epsilon of this hospital's columns of one person is at" in found
+    assert f"most {cost} at delta 1e-05" in found

@@ -18,7 +18,8 @@ from wardround.common.errors import ConfigError, JointRefused
 from wardround.common.joint import Me, Party
 from wardround.common.joint.known import make_joint
 from wardround.common.joint.links import Link
-from wardround.common.split.party import TOLD, spent
+from wardround.common.split.cost import spent
+from wardround.common.split.party import TOLD
 from wardround.common.split.procedure import Split
 from wardround.simulations import analyse
 
@@ -136,7 +137,7 @@ def test_parties_that_are_killed_at_each_step_tell_the_same(tmp_path: Path, more
     figures = json.loads(told[TOLD])
     assert len(told[TOLD]) <= split.told[TOLD]
     assert 0 <= figures["auc"] <= 1 and 0 <= figures["auc_alone"] <= 1
-    assert figures["epsilon"] == (round(spent(split.options, 2), 3) if more else None)
+    assert figures["epsilon"] == (round(spent(split.options, PERSONS), 3) if more else None)
 
 
 def test_pictures_that_tell_the_outcome_are_learnt(tmp_path: Path) -> None:

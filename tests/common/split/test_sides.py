@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from wardround.common.errors import JointRefused
+from wardround.common.privacy.losses import gaussian_epsilon
+from wardround.common.settings import SplitOptions
+from wardround.common.split.cost import most_appearances, spent
 from wardround.common.split.modules import Head, image_tower, seeded, table_tower
 from wardround.common.split.schedule import Schedule
 from wardround.common.split.sides import FeatureSide, OutcomeSide, alone
@@ -143,7 +146,9 @@ def test_schedules(persons, batches, size, held_out):
     counts = np.bincount(np.concatenate(drawn), minlength=persons)
     assert all(len(set(one.tolist())) == size for one in drawn)
     assert counts[found.held_out].sum() == 0 and len(found.held_out) == held_out
-    assert counts.max() <= found.appearances
+    options = SplitOptions(link="who", batches=batches, batch_size=max(2, size), held_out=10)
+    options = options.model_copy(update={"batch_size": size, "held_out": held_out})
+    assert counts.max() <= most_appearances(options, persons)
 
 
 def test_numbers_that_grow_are_refused_in_fixed_words():
@@ -159,3 +164,14 @@ def test_alone_uses_own_columns_only():
     head = Head(table_tower(2, 8, WIDTH), 0, WIDTH, 8)
     logits, truth = alone(head, 0.02, own, outcome, Schedule(1, 80, 150, 16, 20))
     assert ((logits > 0) == (truth == 1)).mean() > 0.8
+
+
+def test_what_noise_costs_is_two_gaussian_releases_a_batch():
+    """Of mu = sqrt(2 k) / z, by Balle and Wang; of 64 persons one is in 3 of 20 batches of 8."""
+    options = SplitOptions(
+        link="who", batches=20, batch_size=8, held_out=10, clip=1.0, noise_multiplier=4.0
+    )
+    assert most_appearances(options, 74) == 3
+    assert spent(options, 74) == pytest.approx(gaussian_epsilon(6**0.5 / 4, 1e-5), rel=1e-9)
+    assert spent(SplitOptions(link="who"), 1000) == float("inf")
+    assert most_appearances(options, 17) == 0
