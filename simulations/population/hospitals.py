@@ -242,8 +242,8 @@ class Population:
             for name, hospital in self._hospitals.items():
                 hospital.ledger_path = folder / f"{name}.sqlite"
 
-    def keep_links(self, folder: Path) -> None:
-        """Where the hospitals' links are, of joint procedures."""
+    def keep_links(self, folder: Path, models: Path | None = None) -> None:
+        """Where the hospitals' links are, of joint procedures, and their parts of a model."""
         options = self.config.procedure.settings
         if isinstance(options, JointOptions):
             about = Record(
@@ -254,12 +254,7 @@ class Population:
             )
             for name, hospital in self._hospitals.items():
                 hospital.links = LinkStore(folder / name, lambda: about)
-
-    def keep_parts(self, folder: Path) -> None:
-        """Where each hospital keeps its part of a joint procedure's model."""
-        if self.config.procedure.joint:
-            for name, hospital in self._hospitals.items():
-                hospital.model_folder = folder / name
+                hospital.model_folder = models / name if models is not None else None
 
     def create_ledgers(self) -> None:
         """New, empty ledgers for hospitals that have none: at the beginning of a run only."""

@@ -117,8 +117,7 @@ def analyse(
         if resume is not None:
             keep_settings(run, settings)
         run.update(titles=population.titles)
-        population.keep_links(run.path / LINKS)
-        population.keep_parts(run.path / PARTS)
+        population.keep_links(run.path / LINKS, run.path / PARTS)
         if not (run.path / STATE).exists():
             population.create_ledgers()
         if link_first(settings, population, run, go_on):
