@@ -29,7 +29,7 @@ from wardround.simulations.privacy.attacks.split_run import Read, observe
 CLINIC = ("cp", "restecg", "thalach", "exang", "oldpeak")
 REGISTRY = ("age", "sex", "trestbps", "chol", "fbs")
 FIELDS = tuple(f"field_{number}" for number in range(8))
-NOISES = (0.05, 0.1, 0.2, 0.5, 2.0)
+NOISES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 COMMON = """
 [data]
 path = "{folder}"

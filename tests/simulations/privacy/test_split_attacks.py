@@ -57,6 +57,20 @@ def test_outcomes_are_read_from_gradients_of_a_logistic_head() -> None:
     assert abs(read_outcomes(blind, outcome).length - 0.5) < 0.15
 
 
+def test_noise_of_single_batches_is_averaged_out() -> None:
+    """Noise as long as the gradients themselves hides no outcome of who is in 14 batches."""
+    generator = np.random.default_rng(5)
+    outcome = (generator.random(400) < 0.4).astype(np.float64)
+    p, head = generator.uniform(0.2, 0.7, 400), generator.normal(size=4)
+    head /= 2 * np.linalg.norm(head)
+    batches = []
+    for _ in range(175):
+        rows = generator.permutation(400)[:32]
+        exact = (p - outcome)[rows, None] * head
+        batches.append((rows, exact + generator.normal(0, 0.25, exact.shape)))
+    assert read_outcomes(batches, outcome).direction > 0.95
+
+
 def test_features_are_read_where_numbers_hold_them() -> None:
     generator = np.random.default_rng(2)
     truth = generator.normal(size=(200, 3))
