@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from wardround.common.identifiers import RULES, joined, normalise
 
-TEXTS = st.text(max_size=30) | st.text("ÄäöøßæœłŁIıİ’'-– .aeuo\u0308\u030a", max_size=15)
+TEXTS = (
+    st.text(max_size=30)
+    | st.from_regex(r"[0-9A-Z+ -]{8,16}", fullmatch=True)
+    | st.text("ÄäöøßæœłŁIıİ’'-– .aeuo\u0308\u030a", max_size=15)
+)
 PUBLISHED = {
     "nhs": ["943 476 5919", "401 023 2137"],
     "nir": ["2 95 10 99 126 111 93", "253072B07300470"],
@@ -58,16 +62,16 @@ def test_a_single_wrong_digit_is_found(rule: str) -> None:
                 assert form(rule, changed) is None, (number, changed)
 
 
-@pytest.mark.parametrize("rule", sorted(RULES))
 @given(text=TEXTS)
 @example("0" * 10)
 @example("Ǆ")
 @example("aae")
 @example("ŉ2A\u212a")
 @example("\ufdfa" * 30)
-def test_the_form_of_a_form_is_itself(rule: str, text: str) -> None:
-    found = form(rule, text)
-    assert found is None or form(rule, found) == found
+def test_the_form_of_a_form_is_itself(text: str) -> None:
+    for rule in RULES:
+        found = form(rule, text)
+        assert found is None or form(rule, found) == found, rule
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
