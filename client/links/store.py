@@ -53,10 +53,14 @@ class NoLines:
 
 @dataclass(frozen=True)
 class Most:
-    """What this hospital helps each other party with, in all runs together (``site.toml``)."""
+    """What this hospital helps each other party with, in all runs together (``site.toml``).
+
+    fewest : persons of a link that is used
+    """
 
     linkages: int = 1_000_000_000
     ids: int = 1_000_000_000_000
+    fewest: int = 1
 
 
 class LinkStore:
@@ -143,6 +147,11 @@ class LinkStore:
                 raise JointRefused(
                     f"the link '{called}' is not for a study called '{one_line(study, 100)}'",
                     mend="link anew, with the study's name in procedure.used_by",
+                )
+            if record.persons < self._most.fewest:
+                raise JointRefused(
+                    f"the link '{called}' has fewer persons than this hospital's rules allow",
+                    mend="ask it about smallest_link and min_persons of its site.toml",
                 )
             rows = self._kept.places(record, keys)
             if missing := int((rows < 0).sum()):

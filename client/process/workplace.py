@@ -148,7 +148,7 @@ class Workplace:
         return LinkStore(
             terms.kit.state / FOLDER,
             lambda: replace(about, run=run(), made=now_utc().isoformat(timespec="seconds")),
-            Most(site.max_linkages, site.max_linked_ids),
+            Most(site.max_linkages, site.max_linked_ids, max(site.smallest_link, site.min_persons)),
             self._audit,
         )
 

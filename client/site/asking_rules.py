@@ -37,7 +37,7 @@ class AskingRules(MachineRules):
         description=(
             "with fewer persons (rows, where no patients are named; with [privacy] protected "
             "units, by their noised number) this hospital adds zeros to whatever is asked but "
-            "training, and says so in its own log alone"
+            "training, and says so in its own log alone; a link of fewer is not used"
         ),
     )
     max_questions: int = Field(
@@ -68,7 +68,9 @@ class AskingRules(MachineRules):
         20,
         ge=3,
         le=1_000_000_000,
-        description="fewest persons that a linkage may link; one that would link fewer is refused",
+        description=(
+            "fewest persons that a linkage may link, and a link may have that is used: else refused"
+        ),
     )
     max_linkages: int = Field(
         10,

@@ -160,6 +160,16 @@ def test_only_studies_that_the_linkage_named_use_a_link(
         alone.open("same-persons", "stroke-1", keys_of("a"))
 
 
+def test_a_link_of_fewer_persons_than_the_rules_allow_by_now_is_not_used(
+    store_in: Callable[..., LinkStore],
+) -> None:
+    store_in().keep(SESSION, found([0, 1]), keys_of("ab"))
+    asked = ("same-persons", "stroke-1", keys_of("ab"))
+    assert len(store_in(most=Most(fewest=2)).open(*asked).rows) == 2
+    with pytest.raises(JointRefused, match="fewer persons than .* smallest_link and min_persons"):
+        store_in(most=Most(fewest=3)).open(*asked)
+
+
 def test_rows_without_identifiers_or_of_one_person_are_never_kept(
     store_in: Callable[..., LinkStore],
 ) -> None:
