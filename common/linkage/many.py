@@ -33,7 +33,7 @@ def spread(work: bytes, scalar: bytes, points: bytes, workers: int) -> bytes:
     """
     pieces = [points[at : at + PIECE] for at in range(0, len(points), PIECE)]
     workers = min(workers, len(pieces) // 2)
-    if workers < 2:
+    if workers < 2 or not sys.executable:  # an interpreter within another program
         return b"".join([WORK[work](piece, scalar) for piece in pieces])
     team = _Team(work, scalar, pieces)
     threads = [threading.Thread(target=team.one, daemon=True) for _ in range(workers)]
