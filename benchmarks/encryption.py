@@ -2,19 +2,21 @@
 
     python -m benchmarks.encryption [--quick] [--json PATH]
 
-One sum of ten hospitals' updates of 1e5 and 1e6 numbers, words of 32 bits, one thread each, in
-turns; medians of the repeats. One hospital drops out before its upload.
+One sum of ten hospitals' updates of 1e5 and 1e6 numbers, words of 32 bits, in turns; medians of the
+repeats, in seconds of one processor's time. One hospital drops out before its upload.
 
 value          masks alone: a hospital's share of a bundle of keys, its upload, its shares; the
                server's adding and opening
+blind          the same under ``secure_aggregation.blind``: one more mask on the update, and what a
+               hospital takes off the sum, as many as uploaded
 ckks 8192      the same under ``secure_aggregation.scheme = "ckks"``: the masked words encrypted
                too, ciphertexts added, and the hospital's decrypting of the sum
 ckks 4096      the same with ``degree = 4096``
-tenseal        TenSEAL alone as its and NVIDIA FLARE's examples use it, [60, 40, 40, 60] at 8192 and
-               2^40: floats under the public key, no masks below, its own bytes read and added
+tenseal        TenSEAL alone as NVIDIA FLARE uses it, [60, 40, 40] at 8192 and 2^40: floats under
+               the public key, no masks below, its own bytes read and added
 
-bytes up       what a hospital sends; bytes down: the sum that it gets back (masks: nothing, as the
-               server has it and sends a model)
+bytes up       what a hospital sends; bytes down: the sum that it gets back, without buffers (masks
+               alone: nothing, as the server reads it and sends a model)
 error          largest difference of the sum from what the hospitals encrypted, in multiples of the
                update's clip / levels for words, in the update's unit for tenseal
 Paillier       where ``phe`` and ``gmpy2`` are installed: one encryption, addition and decryption
@@ -30,7 +32,7 @@ import gc
 import importlib
 import statistics
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -38,9 +40,13 @@ import tenseal
 from numpy.typing import NDArray
 
 from benchmarks.report import Row, arguments, emit
-from benchmarks.secagg import Group, Seconds, Updates, dropped_of
+from benchmarks.secagg import Group, Round, Seconds, Updates, dropped_of
 from wardround.client.secagg.ckks import Cipher
+from wardround.common.secagg.blind import BlindMask, carried, read_sum
 from wardround.common.secagg.ckks import FLARE, SMALL, CipherSum, Parameters
+from wardround.common.secagg.content import OPEN
+from wardround.common.secagg.group_key import GroupKey
+from wardround.common.secagg.ring import LIMBS, add_key_streams
 
 CLIENTS = 10
 UPLOADS = CLIENTS - dropped_of(CLIENTS)
@@ -65,23 +71,34 @@ class Samples:
         return statistics.median(self.found.get(name, [0.0]))
 
 
+class Processor(Seconds):
+    """Processor time spent in its ``with`` blocks: on a busy machine it is steadier."""
+
+    def __enter__(self) -> None:
+        self._start = process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.value += process_time() - self._start
+
+
 def main() -> None:
     """Run, print and write."""
     options = arguments(__doc__ or "")
     sizes = (10**5,) if options.quick else (10**5, 10**6)
-    rows = [row for size in sizes for row in measure(size, 3)]
+    rows = [row for size in sizes for row in measure(size, 3 if size < 10**6 else 2)]
     emit("Masks and encryption, ten hospitals", rows + paillier(), options.json)
 
 
 def measure(size: int, repeats: int) -> list[Row]:
     """The rows of updates of one size."""
     group, updates = Group(CLIENTS), Updates(CLIENTS, size)
-    names = ("masks", "ckks 8192", "ckks 4096", "tenseal")
+    names = ("masks", "blind", "ckks 8192", "ckks 4096", "tenseal")
     samples = {name: Samples() for name in names}
     for _ in range(repeats):
-        done = group.round(updates, (32, 1), Seconds, threads=1)
+        done = group.round(updates, (32, 1), Processor, threads=1)
         client = group.key_seconds + done.upload + done.unmask
         samples["masks"].add(client=client, server=done.server, up=done.sent)
+        blind(samples["blind"], size, client, done)
         for parameters in (FLARE, SMALL):
             ours(samples[f"ckks {parameters.degree}"], parameters, size, client, done.server)
             gc.collect()
@@ -108,24 +125,45 @@ def measure(size: int, repeats: int) -> list[Row]:
     ]
 
 
+def blind(samples: Samples, size: int, masks: float, done: Round) -> None:
+    """What a blind coordinator adds to masks."""
+    names = [f"hospital-{number}" for number in range(UPLOADS)]
+    mask = BlindMask(GroupKey(bytes(32), tuple(names), bytes(32)), 1, bytes(32))
+    words, context = np.zeros(size, np.uint32), bytes(32)
+    seconds = []
+    for name in names:
+        start = process_time()
+        add_key_streams(words, [(mask.seeds(context, CLIENTS, name).update, 1)])
+        seconds.append(process_time() - start)
+    arrays = carried(words, np.zeros((OPEN, LIMBS), np.uint64))
+    start = process_time()
+    found, _ = read_sum(arrays, mask, context, CLIENTS, names)
+    decrypt = process_time() - start
+    if found.any():
+        raise RuntimeError("the sum without its masks isn't the sum")
+    client = masks + statistics.median(seconds) + decrypt
+    samples.add(client=client, decrypt=decrypt, server=done.server)
+    samples.add(up=done.sent, down=words.nbytes)
+
+
 def ours(
     samples: Samples, parameters: Parameters, size: int, masks: float, server_masks: float
 ) -> None:
     """What the scheme adds to masks: words as they leave a hospital, which are uniform."""
     generator, bare = np.random.default_rng(0), np.zeros(size, np.uint32)
     cipher, total = Cipher(bytes(32), parameters), CipherSum(parameters, size)
-    seconds, server = [], Seconds()
+    seconds, server = [], Processor()
     for _ in range(UPLOADS):
         words = generator.integers(0, 2**32, size, np.uint32)
         bare += words
-        start = perf_counter()
+        start = process_time()
         sent = cipher.encrypt(words)
-        seconds.append(perf_counter() - start)
+        seconds.append(process_time() - start)
         with server:
             total.add_bytes(sent)
-    start = perf_counter()
+    start = process_time()
     words = cipher.decrypt(total.data(), size, 32)
-    decrypt = perf_counter() - start
+    decrypt = process_time() - start
     if not np.array_equal(words, bare):
         raise RuntimeError("the decrypted sum isn't the sum")
     client = masks + statistics.median(seconds) + decrypt
@@ -141,23 +179,23 @@ def theirs(samples: Samples, updates: Updates) -> None:
     )
     own.global_scale = 2.0**SCALE_BITS
     public = tenseal.context_from(own.serialize(save_galois_keys=False), n_threads=1)
-    slots, size, server, seconds = FLARE.slots, updates.size, Seconds(), []
+    slots, size, server, seconds = FLARE.slots, updates.size, Processor(), []
     total: list[Any] = []
     bare = np.zeros(size)
     for position in range(UPLOADS):
         update = updates.of(position).astype(np.float64)
         bare += update
-        start = perf_counter()
+        start = process_time()
         pieces = [update[first : first + slots] for first in range(0, size, slots)]
         sent = [tenseal.ckks_vector(own, piece).serialize() for piece in pieces]
-        seconds.append(perf_counter() - start)
+        seconds.append(process_time() - start)
         with server:
             read = [tenseal.ckks_vector_from(public, piece) for piece in sent]
             total = [a + b for a, b in zip(total, read, strict=True)] if total else read
     back = [piece.serialize() for piece in total]
-    start = perf_counter()
+    start = process_time()
     found = np.concatenate([tenseal.ckks_vector_from(own, piece).decrypt() for piece in back])
-    decrypt = perf_counter() - start
+    decrypt = process_time() - start
     samples.add(client=statistics.median(seconds) + decrypt, decrypt=decrypt, server=server.value)
     samples.add(up=sum(map(len, sent)), down=sum(map(len, back)))
     samples.add(error=close(found, bare))
@@ -182,17 +220,17 @@ def paillier(encryptions: int = 20) -> list[Row]:
     for bits in (2048, 3072):
         public, private = phe.generate_paillier_keypair(n_length=bits)
         numbers = range(encryptions)
-        start = perf_counter()
+        start = process_time()
         ciphers = [public.raw_encrypt(number) for number in numbers]
-        encrypt = (perf_counter() - start) / encryptions
-        start = perf_counter()
+        encrypt = (process_time() - start) / encryptions
+        start = process_time()
         for cipher in ciphers:
             _ = cipher * ciphers[0] % public.nsquare
-        add = (perf_counter() - start) / encryptions
-        start = perf_counter()
+        add = (process_time() - start) / encryptions
+        start = process_time()
         if [private.raw_decrypt(cipher) for cipher in ciphers] != list(numbers):
             raise RuntimeError("Paillier's sum isn't the sum")
-        decrypt = (perf_counter() - start) / encryptions
+        decrypt = (process_time() - start) / encryptions
         lanes = bits // PACKED_BITS
         case = f"Paillier {bits}"
         rows += [

@@ -7,6 +7,7 @@ come to the same bytes; one that didn't masks with another model's digest, and t
 read by anybody.
 
     run-blind-7        model, optimiser's state and what they were made of, after round 7
+    run-tried          the sum that is being read, or couldn't be
     run-key-<name>     a key of hospitals
 
 Kept are the newest model, the one that it was made from, and the best one, as the server says: a
@@ -24,6 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.secagg.ckks import cipher_of
 from wardround.client.secagg.masking import secure_client
 from wardround.client.state import ClientState
 from wardround.common.compression.writing import ring
@@ -53,6 +55,7 @@ from wardround.common.secagg.blind import (
     read_exact,
     read_sum,
 )
+from wardround.common.secagg.ckks import parameters
 from wardround.common.secagg.content import CHECK, record_digest, training_layout
 from wardround.common.secagg.encoding import Encoding
 from wardround.common.secagg.group_key import GroupKey
@@ -61,7 +64,7 @@ from wardround.common.secagg.messages import FIRST, Blind, Held
 from wardround.common.secagg.server_step import server_step
 from wardround.common.trust.identity import KEY_BYTES
 
-_VERSION, _KEY = "blind-", "key-"
+_VERSION, _KEY, _TRIED = "blind-", "key-", "tried"
 _MODEL, _STEP, _SUM, _SEALED = "model/", "step/", "sum", "model"
 _KEYS = 3
 """Keys that are kept: of the present session, of the sum that is still to be read, and one more."""
@@ -111,6 +114,7 @@ class BlindModels:
 
     def __init__(self, hospital: Hospital, state: ClientState) -> None:
         self._hospital, self._config, self._state = hospital, hospital.config, state
+        self._ckks = parameters(hospital.config.secure_aggregation)
 
     # --- keys ------------------------------------------------------------------------------------
     def keep_key(self, key: GroupKey, session: bytes) -> None:
@@ -138,7 +142,7 @@ class BlindModels:
     def mask(self, name: bytes, server_round: int, model: BlindModel) -> BlindMask:
         """What this hospital's mask of a round is made of. Raises ProtocolRefused unless the key is
         the last that it was dealt, in the present session."""
-        return BlindMask(self._present(name), server_round, model.digest)
+        return BlindMask(self._present(name), server_round, model.digest, self._ckks)
 
     def _present(self, name: bytes) -> GroupKey:
         key, session = self._key(name)
@@ -216,9 +220,25 @@ class BlindModels:
                 f"this hospital doesn't have the model of round {blind.base}, which round "
                 f"{blind.round} went on from"
             )
+        self._try(came)
         model, step = self._stepped(sent, blind, base, layout, parameters)
         self._keep(blind, came, model, step)
+        self._state.forget_of_run(_TRIED)
         return BlindModel(blind.round, model, _digest(model))
+
+    def _try(self, came: bytes) -> None:
+        """Note, before it is read, which sum is tried: after one that can't be read no other is.
+
+        Who may send ciphertexts until some can't be read learns a key of CKKS from which they are
+        (as Chillotti, Gama and Goubin, 2016, of schemes like it): so he gets one such answer.
+        """
+        tried = self._state.of_run(_TRIED)
+        if tried is not None and tried[_SUM].tobytes() != came:
+            raise ProtocolRefused(
+                "this hospital couldn't read the sum that it was shown before, and tries no other "
+                "of this run: begin another one"
+            )
+        self._state.keep_of_run(_TRIED, {_SUM: np.frombuffer(came, np.uint8)})
 
     def _first(self, sent: SentModel, layout: Layout, came: bytes) -> BlindModel:
         """The first model, which everybody knows: only before any other."""
@@ -243,17 +263,23 @@ class BlindModels:
         vector = training_layout(layout, parameters, {}, blind=True)
         bits, clip = ring(self._config)
         with as_request():
-            arrays = decode_arrays(sent.arrays, carried_layout(vector, bits))
+            arrays = decode_arrays(sent.arrays, carried_layout(vector, bits, self._ckks))
         before = _part(base, _MODEL)
         received = {name: before[name] for name in layout}
         largest = self._hospital.plan.largest_weight
         if largest not in (None, blind.largest) or not blind.survivors:
             raise ProtocolRefused("the sum was made on other terms than the plan's")
         key, _ = self._key(blind.key)
-        mask = BlindMask(key, blind.round, _digest(received))
+        mask = BlindMask(key, blind.round, _digest(received), self._ckks)
         threads = self._config.secure_aggregation.threads
         words, limbs = read_sum(
-            arrays, mask, blind.context, blind.clients, blind.survivors, threads
+            arrays,
+            mask,
+            blind.context,
+            blind.clients,
+            blind.survivors,
+            threads,
+            cipher_of(mask),
         )
         exact = read_exact(vector, limbs, len(blind.survivors))
         encoding = Encoding(bits, clip, blind.clients, blind.largest)

@@ -8,6 +8,8 @@ numbers. So no other party's bytes reach its parsers.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import struct
 from contextlib import suppress
 from typing import Any
@@ -19,20 +21,18 @@ from wardround.client.secagg.ckks_key import context_bytes, field, named, sealed
 from wardround.common import mapped
 from wardround.common.errors import ProtocolRefused, TaskError
 from wardround.common.flower.stored import part_of
+from wardround.common.secagg.blind import BlindMask
 from wardround.common.secagg.ckks import (
     MOST_VECTORS,
     POLYNOMIALS,
     Parameters,
     Residues,
     pack,
+    parameters,
     unpack,
 )
 from wardround.common.secagg.ring import Words, word_type
-
-try:
-    import tenseal
-except ImportError:  # said by name where it is needed
-    tenseal = None
+from wardround.common.settings import SecureAggregationTable
 
 MISSING = (
     "secure_aggregation.scheme = \"ckks\": TenSEAL is missing; pip install 'wardround[ckks]'; "
@@ -42,6 +42,27 @@ _MOST_BITS = 32
 _NEAR = 0.25
 """How far from a whole number a decrypted one may be."""
 _SEAL_HEADER_BYTES, _ZSTD = 16, 2
+
+
+def cipher_of(mask: BlindMask) -> Cipher | None:
+    """What encrypts updates, and reads their sum, in place of half of this mask; None where nothing
+    does. Raises TaskError where TenSEAL isn't installed."""
+    return None if mask.ckks is None else _cipher(mask.key.derive("ckks"), mask.ckks)
+
+
+def lacking(table: SecureAggregationTable, hospitals: int) -> str | None:
+    """Why this program can't encrypt an update for a sum of so many hospitals; None where it can,
+    or needn't."""
+    if parameters(table) is None:
+        return None
+    if importlib.util.find_spec("tenseal") is None:
+        return MISSING
+    if hospitals > MOST_VECTORS:
+        return (
+            f'secure_aggregation.scheme = "ckks": a sum is of {MOST_VECTORS} hospitals at most, '
+            f'not {hospitals}; set federation.clients_per_round, or it to "masks"'
+        )
+    return None
 
 
 class Cipher:
@@ -56,24 +77,28 @@ class Cipher:
     """
 
     def __init__(self, secret: bytes, parameters: Parameters) -> None:
-        if tenseal is None:
-            raise TaskError(MISSING)
-        self.parameters = parameters
+        try:
+            import tenseal
+        except ImportError:
+            raise TaskError(MISSING) from None
+        self.parameters, self._tenseal = parameters, tenseal
         self._context: Any = tenseal.context_from(context_bytes(secret, parameters), n_threads=1)
 
-    def encrypt(self, words: Words) -> memoryview:
-        """The ciphertexts of D words (8 to 32 bits), in their order, as they travel: a new array,
-        in a file where it is large."""
+    def encrypt(self, words: Words, after: memoryview | bytes = b"") -> memoryview:
+        """The ciphertexts of D words (8 to 32 bits), in their order, as they travel, and then the
+        bytes of ``after``: a new array, in a file where it is large."""
         if words.itemsize * 8 > _MOST_BITS:
             raise ProtocolRefused(f"words of {words.itemsize * 8} bits have no room under CKKS")
         signed, size = words.view(f"int{8 * words.itemsize}"), self.parameters.ciphertext_bytes
-        memory = mapped.zeros(self.parameters.size_bytes(len(words)))
+        end = self.parameters.size_bytes(len(words))
+        memory = mapped.zeros(end + len(after))
+        memory[end:] = np.frombuffer(after, np.uint8)
         for number in range(self.parameters.ciphertexts(len(words))):
             start = number * self.parameters.slots
             part = signed[start : start + self.parameters.slots].astype(np.float64)
             full = np.zeros(self.parameters.slots)
             full[: len(part)] = part
-            residues = self._residues(tenseal.ckks_vector(self._context, full).serialize())
+            residues = self._residues(self._tenseal.ckks_vector(self._context, full).serialize())
             goal = memory[number * size : (number + 1) * size]
             goal[:] = np.frombuffer(pack(residues, self.parameters), np.uint8)
             mapped.let_go(goal)
@@ -92,7 +117,7 @@ class Cipher:
         for number, start in enumerate(range(0, count, self.parameters.slots)):
             residues = unpack(part_of(data, number * size, size), self.parameters)
             stored = self._stored(residues)
-            found = np.array(tenseal.ckks_vector_from(self._context, stored).decrypt())
+            found = np.array(self._tenseal.ckks_vector_from(self._context, stored).decrypt())
             whole = np.rint(found)
             with np.errstate(invalid="ignore"):
                 fits = (np.abs(found - whole) <= _NEAR) & (np.abs(whole) <= most)
@@ -105,8 +130,9 @@ class Cipher:
         return words
 
     # --- TenSEAL's form ------------------------------------------------------------------------
-    def prefix(self, primes: int) -> bytes:
-        """What stands before a SEAL ciphertext's residues, with the first so many primes."""
+    def prefix(self) -> bytes:
+        """What stands before a SEAL ciphertext's residues."""
+        primes = len(self.parameters.moduli)
         scale, degree = 2.0**self.parameters.scale_bits, self.parameters.degree
         count = POLYNOMIALS * primes * degree
         shape = struct.pack("<BQQQdQ", 1, POLYNOMIALS, degree, primes, scale, 1)
@@ -114,11 +140,11 @@ class Cipher:
         return named(self.parameters, primes) + shape + inner
 
     def _residues(self, serialized: bytes) -> Residues:
-        """Those that travel, out of a vector that TenSEAL has just written. Raises TaskError where
-        it has another form than TenSEAL 0.3.18 gives."""
-        every, degree = len(self.parameters.primes) - 1, self.parameters.degree
+        """Those of a vector that TenSEAL has just written. Raises TaskError where it has another
+        form than TenSEAL 0.3.18 gives."""
+        moduli, degree = len(self.parameters.moduli), self.parameters.degree
         start = serialized.find(sealed(b"")[:3])
-        prefix, size, plain = self.prefix(every), POLYNOMIALS * every * degree * 8, b""
+        prefix, size, plain = self.prefix(), POLYNOMIALS * moduli * degree * 8, b""
         head = serialized[start : start + _SEAL_HEADER_BYTES]
         if start >= 0 and len(head) == _SEAL_HEADER_BYTES and head[5] == _ZSTD:
             end = start + struct.unpack("<Q", head[8:])[0]
@@ -127,16 +153,20 @@ class Cipher:
                 plain = pa.decompress(packed, len(prefix) + size, "zstd", asbytes=True)
             if plain[: len(prefix)] == prefix and len(plain) == len(prefix) + size:
                 whole = np.frombuffer(plain, np.uint64, size // 8, len(prefix))
-                shaped = whole.reshape(POLYNOMIALS, every, degree)
-                return np.ascontiguousarray(shaped[:, : self.parameters.kept])
+                return whole.reshape(POLYNOMIALS, moduli, degree)
         raise TaskError(
-            f"TenSEAL {tenseal.__version__} writes ciphertexts in another form than 0.3.18; pip "
-            "install 'wardround[ckks]'"
+            f"TenSEAL {self._tenseal.__version__} writes ciphertexts in another form than 0.3.18; "
+            "pip install 'wardround[ckks]'"
         )
 
     def _stored(self, residues: Residues) -> bytes:
         """A vector as TenSEAL reads it."""
-        body = self.prefix(self.parameters.kept) + residues.tobytes()
+        body = self.prefix() + residues.tobytes()
         sizes = field(1, varint(self.parameters.slots))
         scale = varint(3 << 3 | 1) + struct.pack("<d", 2.0**self.parameters.scale_bits)
         return sizes + field(2, sealed(body)) + scale
+
+
+@functools.lru_cache(maxsize=4)  # a key takes some tenths of a second to work out, and serves long
+def _cipher(secret: bytes, parameters: Parameters) -> Cipher:
+    return Cipher(secret, parameters)

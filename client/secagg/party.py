@@ -26,12 +26,14 @@ from wardround.client.secagg.checks import (
     check_survivors,
     check_task,
 )
+from wardround.client.secagg.ckks import cipher_of
 from wardround.client.secagg.contributions import aggregation_id
 from wardround.client.secagg.state import Group, Memory, Policy, Session, Store
 from wardround.client.secagg.upload import PendingUpload, Seeds
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.blind import BlindMask
+from wardround.common.secagg.ckks import MOST_VECTORS
 from wardround.common.secagg.context import (
     aggregation_context,
     group_id,
@@ -230,9 +232,13 @@ class SecureClient:
             assert blind is not None
             return blind.seeds(context(), group.clients, self.name)
 
-        threads, more = self.policy.threads, None if blind is None else besides
+        threads, more, cipher = self.policy.threads, None if blind is None else besides, None
+        if blind is not None and (cipher := cipher_of(blind)) and group.clients > MOST_VECTORS:
+            raise ProtocolRefused(
+                f"{group.clients} hospitals are to encrypt one sum, at most {MOST_VECTORS} can"
+            )
         return PendingUpload(
-            self, task, layout, encoding, group.limits, asked, seeds, threads, more
+            self, task, layout, encoding, group.limits, asked, seeds, threads, more, cipher
         )
 
     @_in_turn

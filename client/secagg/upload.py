@@ -90,11 +90,18 @@ class Uploader(Protocol):
         before, or if the request brings something else than earlier ones of its run."""
 
 
+class Encrypts(Protocol):
+    """What encrypts masked words."""
+
+    def encrypt(self, words: Words, after: memoryview | bytes = b"") -> memoryview:
+        """Their ciphertexts, and then the bytes of ``after``."""
+
+
 class PendingUpload:
     """A vector whose masks are being prepared; ``finish`` adds the numbers to hide.
 
     ``limits``: of the group whose sum it goes into. ``blind``: gives the mask that only hospitals
-    take off, where there is one.
+    take off, where there is one; ``cipher``: what encrypts the update section in its place.
     """
 
     def __init__(
@@ -108,7 +115,9 @@ class PendingUpload:
         seeds: Callable[[], Seeds],
         threads: int = 1,
         blind: Callable[[], MaskSeeds] | None = None,
+        cipher: Encrypts | None = None,
     ) -> None:
+        self._cipher = cipher
         self.task, self.layout, self.encoding, self._blind = task, layout, encoding, blind
         self.limits, self._asked = limits, asked
         self._client, self._seeds, self._threads = client, seeds, threads
@@ -230,7 +239,9 @@ class PendingUpload:
     def _update_seeds(self) -> list[Seed]:
         """Of all masks on the update section."""
         seeds = [(one.update, sign) for one, sign in self._seeds()]
-        return seeds if self._blind is None else [*seeds, (self._blind().update, 1)]
+        if self._blind is None or self._cipher is not None:
+            return seeds
+        return [*seeds, (self._blind().update, 1)]
 
     def _give_out(
         self, vector: RingVector, own: Mapping[str, float], exact: Mapping[str, NDArray[Any]]
@@ -239,7 +250,10 @@ class PendingUpload:
         numbers = {name: np.array([value]) for name, value in own.items()} | dict(exact)
         limbs = encode_exact(self.layout.exact_values(numbers), self.encoding.clients)
         add_limbs(vector.exact, limbs)
+        data = vector.data()
+        if self._cipher is not None:
+            data = self._cipher.encrypt(vector.update, data[vector.update.nbytes :])
         self._client.mark_uploaded(self.task, self._asked)
         self._given = True
         header = wire.Upload(self.task.group, self.task.index, self._client.name)
-        return header.to_bytes(), vector.data()
+        return header.to_bytes(), data

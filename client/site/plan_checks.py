@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from wardround.client.algorithms import ALGORITHMS
+from wardround.client.secagg.ckks import lacking
 from wardround.common.compression.scales import SCALES
 from wardround.common.config.covers import noised_sums
 from wardround.common.config.load import Config
@@ -98,6 +99,8 @@ def check_plan(
         raise PolicyRefused(f"the run's algorithm '{unknown[0]}' is unknown here; known: {known}")
     if (options := config.strategy.settings) is not None:
         _same("algorithms", list(manifest.algorithms), [options.algorithm], _KIT)
+    if why := lacking(manifest.secure_aggregation, manifest.cohort):
+        raise PolicyRefused(why)
     _check_leaves(manifest, config)
 
 

@@ -51,6 +51,12 @@ class Settings(Protocol):
 def check_blind(config: Settings) -> None:
     """Raise WrongKey for the first setting that a run with ``secure_aggregation.blind`` can't
     have."""
+    if config.secure_aggregation.scheme != "masks" and not config.secure_aggregation.blind:
+        raise WrongKey(
+            "secure_aggregation.scheme",
+            "'ckks' encrypts a sum that the server mustn't read; set secure_aggregation.blind = "
+            "true, or leave scheme out",
+        )
     if config.secure_aggregation.blind and (found := _wrong(config)) is not None:
         key, why = found
         raise WrongKey(key, f"{why}, or secure_aggregation.blind")

@@ -50,6 +50,7 @@ from wardround.common.protocol.train import (
     arrays_leaves,
     open_leaf,
 )
+from wardround.common.secagg.ckks import parameters as parameters_of
 from wardround.common.secagg.content import CHECK, LOSS, STEPS, training_layout
 from wardround.common.secagg.encoding import OWN_NAMES
 from wardround.common.secagg.ring import EXACT_BYTES, word_type
@@ -134,6 +135,8 @@ def training_leaves(
         quantile = QUANTILE_LAYOUT if adapts(privacy) else {}
         vector = training_layout(layout, parameters, {**records, **quantile}, secure.blind)
         size_bytes = vector.update_size * word_type(bits or secure.bits).itemsize
+        if (ckks := parameters_of(secure)) is not None:
+            size_bytes = ckks.size_bytes(vector.update_size)
         size_bytes += vector.exact_size * EXACT_BYTES
         leaves.append(vector_leaf(m.TRAIN, size_bytes, moved))
     return tuple(leaves)

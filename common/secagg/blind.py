@@ -14,6 +14,11 @@ no key it is uniform in the ring, whoever of them is in it and whichever others 
 m_i is. (One mask that all add wouldn't do: twice it is even, so that every coordinate's lowest bit
 shows.) Whoever has the key and knows the survivors' names subtracts each m_i.
 
+
+With ``scheme = "ckks"`` the update, masked by the protocol, is encrypted under a key that follows
+from the group key (``ckks.py``), in place of its half of m_i. The server adds ciphertexts, and
+hands on the masks that are left beside the sum.
+
 Two exact coordinates (``CHECK``) are 1 and the hospital's weight. What is read with another key,
 model, round or set of names is random there: the first isn't the number of survivors then, but for
 a chance of 2^-96, and nothing of that sum is used. What a lying server adds to the sum itself goes
@@ -25,11 +30,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.arrays import Arrays, ArraySpec, Layout
+from wardround.common.secagg.ckks import Parameters
 from wardround.common.secagg.content import CHECK, OPEN
 from wardround.common.secagg.encoding import VectorLayout, decode_exact
 from wardround.common.secagg.group_key import GroupKey
@@ -45,9 +52,17 @@ from wardround.common.secagg.ring import (
 )
 from wardround.common.trust.identity import KEY_BYTES
 
-UPDATE, EXACT = "update", "exact"
+UPDATE, EXACT, CIPHER = "update", "exact", "cipher"
 """Arrays of the opened sum, as it is carried: signed words of the ring, and limbs (M x 3) of the
-exact coordinates after the first ``OPEN``."""
+exact coordinates after the first ``OPEN``; with ``scheme = "ckks"`` the summed ciphertexts, whose
+words are to be added to the first."""
+
+
+class Decrypts(Protocol):
+    """What reads a summed ciphertext."""
+
+    def decrypt(self, data: bytes | memoryview, count: int, bits: int) -> Words:
+        """The sum of so many words. Raises ProtocolRefused."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +72,13 @@ class BlindMask:
     key : of hospitals that the server isn't one of
     server_round : of the sum
     model : digest of the model that was trained from, 32 bytes
+    ckks : where updates are encrypted instead, in which ring: a mask is on exact coordinates alone
     """
 
     key: GroupKey
     server_round: int
     model: bytes
+    ckks: Parameters | None = None
 
     def seeds(self, context: bytes, clients: int, name: str) -> MaskSeeds:
         """Of the mask of this hospital, in an aggregation of so many clients."""
@@ -78,21 +95,26 @@ def add_exact_mask(limbs: Limbs, seeds: MaskSeeds, sign: int = 1) -> None:
     add_limbs(limbs, stream if sign > 0 else negated(stream))
 
 
-def carried(update: Words, exact: Limbs) -> Arrays:
+def carried(update: Words, exact: Limbs, cipher: memoryview | None = None) -> Arrays:
     """An opened sum as the arrays that hospitals are sent: views, in types that messages have.
 
     exact : of all exact coordinates
+    cipher : the summed ciphertexts, where updates are encrypted
     """
     words = update.view(np.dtype(f"int{8 * update.itemsize}"))
-    return {UPDATE: words, EXACT: exact[OPEN:].view(np.int64)}
+    arrays: Arrays = {UPDATE: words, EXACT: exact[OPEN:].view(np.int64)}
+    return arrays if cipher is None else arrays | {CIPHER: np.frombuffer(cipher, np.uint8)}
 
 
-def carried_layout(layout: VectorLayout, bits: int) -> Layout:
+def carried_layout(layout: VectorLayout, bits: int, ckks: Parameters | None = None) -> Layout:
     """The layout of ``carried``, for sums of vectors of this layout."""
-    return {
+    found = {
         UPDATE: ArraySpec((layout.update_size,), f"int{bits}"),
         EXACT: ArraySpec((layout.exact_size - OPEN, LIMBS), "int64"),
     }
+    if ckks is not None:
+        found[CIPHER] = ArraySpec((ckks.size_bytes(layout.update_size),), "uint8")
+    return found
 
 
 def read_sum(
@@ -102,13 +124,23 @@ def read_sum(
     clients: int,
     survivors: Iterable[str],
     threads: int = 1,
+    cipher: Decrypts | None = None,
 ) -> tuple[Words, Limbs]:
     """Words and exact coordinates (those after the first ``OPEN``) without the survivors' masks;
-    new arrays, of the layout of ``carried``."""
+    new arrays, of the layout of ``carried``.
+
+    cipher : where updates are encrypted, of the mask's key
+
+    Raises ProtocolRefused where what is encrypted isn't a sum under that key.
+    """
     update = arrays[UPDATE].view(arrays[UPDATE].dtype.str.replace("i", "u")).copy()
     exact = np.ascontiguousarray(arrays[EXACT]).view(np.uint64).copy()
     seeds = [mask.seeds(context, clients, name) for name in survivors]
-    add_key_streams(update, [(one.update, -1) for one in seeds], threads)
+    if cipher is None:
+        add_key_streams(update, [(one.update, -1) for one in seeds], threads)
+    else:
+        words = cipher.decrypt(arrays[CIPHER].data, len(update), 8 * update.itemsize)
+        np.add(update, words, update)
     for one in seeds:
         add_exact_mask(exact, one, -1)
     return update, exact

@@ -16,7 +16,7 @@ coefficient of the sum of n has a standard deviation of 2^32 / sqrt(12) sqrt(n /
 it must stay below half the product of the primes, and the noise of n encryptions, 3.2 sqrt(n N) in
 a slot, well below half the scale:
 
-| N | primes kept | scale | n | coefficient's limit in deviations | rounding's in deviations |
+| N | moduli | scale | n | coefficient's limit in deviations | rounding's in deviations |
 |---|---|---|---|---|---|
 | 8192 | 60 + 40 bits | 2^40 | 64 | beyond 2^20 | beyond 2^20 |
 | 4096 | 50 bits | 2^17 | 64 | 27 | 40 |
@@ -33,6 +33,7 @@ from wardround.common import mapped
 from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.stored import part_of
 from wardround.common.secagg.ring import RingVector
+from wardround.common.settings import SecureAggregationTable
 
 Residues = NDArray[np.uint64]
 """2 x K x N: two polynomials modulo each of K primes."""
@@ -47,16 +48,20 @@ class Parameters:
     """A ring of CKKS, and what of its ciphertexts travels.
 
     degree : N
-    primes : all of them, the last one for keys alone; their product and N make 128 bits of security
-        by the table of HomomorphicEncryption.org (218 bits at 8192, 109 at 4096)
-    kept : K, the first so many primes: without a multiplication the others are dropped at once
+    primes : K of ciphertexts, and one for keys alone, which nothing here has; their product and N
+        make 128 bits of security by the table of HomomorphicEncryption.org (218 bits at 8192, 109
+        at 4096)
     scale_bits : log2 of what a number is multiplied by before it is rounded
     """
 
     degree: int
     primes: tuple[int, ...]
-    kept: int
     scale_bits: int
+
+    @property
+    def moduli(self) -> tuple[int, ...]:
+        """The primes of ciphertexts."""
+        return self.primes[:-1]
 
     @property
     def slots(self) -> int:
@@ -66,7 +71,7 @@ class Parameters:
     @property
     def widths(self) -> tuple[int, ...]:
         """Bytes of a residue on the way, by prime."""
-        return tuple(-(-prime.bit_length() // 8) for prime in self.primes[: self.kept])
+        return tuple(-(-prime.bit_length() // 8) for prime in self.moduli)
 
     @property
     def ciphertext_bytes(self) -> int:
@@ -83,16 +88,20 @@ class Parameters:
 
     def sum_bytes(self, words: int) -> int:
         """Of their sum as it is added up: 8 bytes a residue."""
-        return self.ciphertexts(words) * POLYNOMIALS * self.kept * self.degree * _WORD_BYTES
+        return self.ciphertexts(words) * POLYNOMIALS * len(self.moduli) * self.degree * _WORD_BYTES
 
 
-FLARE = Parameters(
-    8192, (0xFFFFFFFFFFE8001, 0xFFFFF4C001, 0xFFFFFDC001, 0xFFFFFFFFFFFC001), kept=2, scale_bits=40
-)
-"""[60, 40, 40, 60] bits: those that NVIDIA FLARE's and TenSEAL's examples have."""
-SMALL = Parameters(4096, (0x3FFFFFFFCC001, 0x3FFFFFFFFC001), kept=1, scale_bits=17)
+FLARE = Parameters(8192, (0xFFFFFFFFFFFC001, 0xFFFFF4C001, 0xFFFFFDC001), scale_bits=40)
+"""[60, 40, 40] bits: what NVIDIA FLARE's builder of encryption has by default."""
+SMALL = Parameters(4096, (0x3FFFFFFFCC001, 0x3FFFFFFFFC001), scale_bits=17)
 """[50, 50] bits: the least in which words of 32 bits are summed exactly."""
-BY_DEGREE = {one.degree: one for one in (FLARE, SMALL)}
+
+
+def parameters(table: SecureAggregationTable) -> Parameters | None:
+    """Those that a run's settings have; None where updates aren't encrypted."""
+    if not table.blind or table.scheme != "ckks":
+        return None
+    return {one.degree: one for one in (FLARE, SMALL)}[table.degree]
 
 
 def pack(residues: Residues, parameters: Parameters) -> bytes:
@@ -114,7 +123,7 @@ def unpack(data: bytes | memoryview, parameters: Parameters) -> Residues:
             f"a ciphertext has {len(data)} bytes, expected {parameters.ciphertext_bytes}"
         )
     degree, start = parameters.degree, 0
-    residues = np.empty((POLYNOMIALS, parameters.kept, degree), np.uint64)
+    residues = np.empty((POLYNOMIALS, len(parameters.moduli), degree), np.uint64)
     whole = bytes(data) + bytes(_WORD_BYTES)  # so that the last residue too can be read as 8 bytes
     for polynomial in range(POLYNOMIALS):
         for number, width in enumerate(parameters.widths):
@@ -140,7 +149,8 @@ class CipherSum:
     ) -> None:
         self.parameters, self.added = parameters, 0
         memory = mapped.zeros(parameters.sum_bytes(words)) if memory is None else memory
-        shape = parameters.ciphertexts(words), POLYNOMIALS, parameters.kept, parameters.degree
+        count, moduli = parameters.ciphertexts(words), len(parameters.moduli)
+        shape = count, POLYNOMIALS, moduli, parameters.degree
         self._sum: Residues = memory.view(np.uint64).reshape(shape)
 
     def add_bytes(self, data: bytes | memoryview, more: int = 0) -> None:
@@ -187,7 +197,7 @@ class CipherSum:
 
 
 def _primes(parameters: Parameters) -> Residues:
-    return np.array(parameters.primes[: parameters.kept], np.uint64).reshape(1, -1, 1)
+    return np.array(parameters.moduli, np.uint64).reshape(1, -1, 1)
 
 
 class CipherVector(RingVector):

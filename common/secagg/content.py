@@ -88,6 +88,8 @@ def shared_settings(config: Config) -> dict[str, Any]:
         own.append("colluding")
     if not config.secure_aggregation.blind:  # as it was before it could be
         own.append("blind")
+    if config.secure_aggregation.scheme == "masks":  # likewise
+        own += ["scheme", "degree"]
     for key in own:
         del tables["secure_aggregation"][key]
     for key in OWN_PRIVACY:

@@ -65,6 +65,16 @@ class SecureAggregationTable(Table):
         description="`true`: the server can't read the sum of updates either, nor any model of "
         "rounds: only hospitals can",
     )
+    scheme: Literal["masks", "ckks"] = Field(
+        "masks",
+        description="with `blind`: what hides the sum of updates from the server, a mask or "
+        "homomorphic encryption over masks (`pip install 'wardround[ckks]'` at hospitals)",
+    )
+    degree: Literal[8192, 4096] = Field(
+        8192,
+        description='of the ring, with `scheme = "ckks"`; 4096 has half the bytes, 8192 NVIDIA '
+        "FLARE's parameters",
+    )
 
 
 Purpose = Literal["training", "preparation", "evaluation", "statistics"]

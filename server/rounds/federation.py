@@ -87,7 +87,8 @@ class Federation:
         self._parts = parts
         self._config, self._task, self._host = parts.config, parts.task, parts.host
         self._run_directory, self._observer = parts.run_directory, parts.observer
-        self._journal = Journal(parts.run_directory.journal if parts.keep_journal else None)
+        folder = parts.run_directory.journal if parts.keep_journal else None
+        self._journal = Journal(folder, parts.config.secure_aggregation)
         self._evaluator = Evaluator(parts)
         self._buffer: Buffer | None = None
         self._lost = 0  # rounds in a row, up to the present one

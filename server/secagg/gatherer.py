@@ -269,7 +269,7 @@ def _sent_on(total: Total, server_round: int, before: Blind) -> tuple[Arrays, Bl
         largest=total.largest_weight,
         best=0,
     )
-    return carried(total.update, total.limbs), by
+    return carried(total.update, total.limbs, total.cipher), by
 
 
 def _trained(layout: VectorLayout, total: Total, request: Message, expected: Expected) -> Trained:

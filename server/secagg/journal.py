@@ -38,8 +38,10 @@ from wardround.common.durable.versioned import Format
 from wardround.common.errors import CheckpointError, ProtocolRefused
 from wardround.common.mapped import let_go
 from wardround.common.secagg import messages as wire
+from wardround.common.secagg.ckks import parameters
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.ring import RingVector
+from wardround.common.settings import SecureAggregationTable
 from wardround.server.secagg.pending import PendingSums
 from wardround.server.secagg.sum import KeyGroup, MaskedSum
 
@@ -134,6 +136,7 @@ class Journal:
     Parameters
     ----------
     folder : None keeps nothing: where hospitals don't survive the server, there is no going on
+    secure : the run's settings, which say whether its updates are encrypted
 
     Attributes
     ----------
@@ -141,9 +144,10 @@ class Journal:
     pending : what this process knows of sums that are being opened, on disk or not
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, secure: SecureAggregationTable | None = None) -> None:
         self.attempt = 1
         self._folder = folder
+        self._ckks = None if secure is None else parameters(secure)
         self._stored: dict[str, _Stored] = {}
         self.pending = PendingSums()
 
@@ -204,9 +208,8 @@ class Journal:
         task = wire.TaskRequest.from_bytes(entry.task)
         if task.purpose != entry.purpose:
             raise CheckpointError("its task is another")
-        masked = MaskedSum.restore(
-            group, task, layout, content, entry.requests, threads, entry.blind_key
-        )
+        blind = entry.blind_key, self._ckks if entry.blind_key else None
+        masked = MaskedSum.restore(group, task, layout, content, entry.requests, threads, *blind)
         try:
             _read_vector(self._path(entry.purpose, _JOURNAL), masked.vector)
         except OSError as error:

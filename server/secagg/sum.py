@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import ProtocolRefused, RoundFailed
 from wardround.common.secagg import messages as wire
+from wardround.common.secagg.ckks import CipherVector, Parameters
 from wardround.common.secagg.context import (
     aggregation_context,
     pair_seeds,
@@ -56,6 +57,7 @@ class Total:
     limbs : the exact section as it was added
     context, clients : of the aggregation, and how many hospitals its group has
     blind_key : name of the hospitals' key whose masks are still on it; b"" where none are
+    cipher : where updates are encrypted, their summed ciphertexts, to which ``update`` belongs
     """
 
     update: Words
@@ -67,6 +69,7 @@ class Total:
     context: bytes
     clients: int
     blind_key: bytes = b""
+    cipher: memoryview | None = None
 
 
 class MaskedSum:
@@ -80,6 +83,7 @@ class MaskedSum:
     content : digest of what every client was sent
     threads : to expand masks with
     blind_key : name of the hospitals' key that its vectors are masked by besides; b"" for none
+    ckks : where updates come encrypted, in which ring
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class MaskedSum:
         content: bytes,
         threads: int = 1,
         blind_key: bytes = b"",
+        ckks: Parameters | None = None,
     ) -> None:
         self.blind_key = blind_key
         clients = len(group.names)
@@ -98,7 +103,8 @@ class MaskedSum:
         self.survivors: set[int] = set()
         self.answers: dict[str, bytes] = {}
         self._context = aggregation_context(group.transcript, task, clients, layout, content)
-        self._vector = RingVector(task.bits, layout.update_size, layout.exact_size)
+        sizes = task.bits, layout.update_size, layout.exact_size
+        self._vector = RingVector(*sizes) if ckks is None else CipherVector(*sizes, ckks)
         self._secrets = Reconstruction(group.names, group.parameters.threshold)
         self._shares, self.liars = self._secrets.shares, self._secrets.liars
         self._threads = threads
@@ -113,6 +119,7 @@ class MaskedSum:
         requests: Mapping[str, bytes],
         threads: int = 1,
         blind_key: bytes = b"",
+        ckks: Parameters | None = None,
     ) -> MaskedSum:
         """An aggregation whose survivor set is fixed; its ``vector`` is still to be filled in.
 
@@ -122,7 +129,7 @@ class MaskedSum:
 
         Raises ProtocolRefused unless they are of this aggregation and agree.
         """
-        masked = cls(group, task, layout, content, threads, blind_key)
+        masked = cls(group, task, layout, content, threads, blind_key, ckks)
         asked = {name: wire.UnmaskRequest.from_bytes(data) for name, data in requests.items()}
         sets = {(one.group, one.index, one.survivors) for one in asked.values()}
         survivors = next(iter(sets), (b"", 0, ()))[2]
@@ -239,6 +246,7 @@ class MaskedSum:
             self._context,
             len(self.group.names),
             self.blind_key,
+            self._vector.cipher.data() if isinstance(self._vector, CipherVector) else None,
         )
 
     def _needed(self) -> Iterator[int]:

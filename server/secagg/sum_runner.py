@@ -25,6 +25,7 @@ from wardround.common.protocol.masked import MaskedReply, MaskedTask
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.model import round_of
 from wardround.common.secagg import messages as wire
+from wardround.common.secagg.ckks import parameters
 from wardround.common.secagg.content import content_digest, sums_layout
 from wardround.common.secagg.encoding import WORDS, VectorLayout
 from wardround.server.gathering.faults import round_failed
@@ -116,7 +117,8 @@ class SumRunner:
             group = self._keys.ready_group(asked.members, asked.again)
             content = content_digest(asked.requests[0].content)
             task = self._task(asked, group)
-            masked = MaskedSum(group, task, asked.layout, content, self._table.threads, key)
+            ckks = parameters(self._table) if asked.blind else None
+            masked = MaskedSum(group, task, asked.layout, content, self._table.threads, key, ckks)
             claims = self._collect(asked, masked)
             requests = masked.unmask_requests()
             if asked.release is not None and asked.release.central:

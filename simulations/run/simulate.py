@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from wardround.client.secagg.ckks import lacking
 from wardround.common.config.load import Config, load_config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.durable.files import writing
 from wardround.common.durable.lock import take_lock
-from wardround.common.errors import ConfigError, WardroundError
+from wardround.common.errors import ConfigError, TaskError, WardroundError
 from wardround.common.figures.figure import FigureTable, is_number
 from wardround.common.figures.records import (
     OVERALL,
@@ -169,7 +170,7 @@ def simulate(
         check_ray(settings, own_task=task is not None)
     task = task or make_task(settings)
     population = Population(settings, task)
-    check_min_clients(settings, len(population.names))
+    _check_hospitals(settings, len(population.names))
     file = load_scenario(settings)
     scenario = Scenario(settings, population.names, population.training_rows, file)
     if settings.simulation.baselines and settings.federation.initial:
@@ -217,6 +218,14 @@ def _without_effect(config: Config) -> list[str]:
     if config.training.processes == 1:
         return []
     return ["training.processes has no effect in a simulation: each client trains in one process"]
+
+
+def _check_hospitals(config: Config, hospitals: int) -> None:
+    """Raise WardroundError where so many can't be in a round."""
+    check_min_clients(config, hospitals)
+    cohort = config.federation.clients_per_round or hospitals
+    if why := lacking(config.secure_aggregation, cohort):
+        raise TaskError(why)
 
 
 def check_min_clients(config: Config, hospitals: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +12,13 @@ import pytest
 import tenseal
 
 from wardround.client.secagg import ckks as hospital
-from wardround.client.secagg.ckks import Cipher
+from wardround.client.secagg.ckks import Cipher, lacking
 from wardround.client.secagg.ckks_key import smallest_root, ternary, transform
 from wardround.common.errors import ProtocolRefused, TaskError
 from wardround.common.secagg.ckks import FLARE, MOST_VECTORS, SMALL, CipherSum, Parameters, pack
 from wardround.common.secagg.ring import word_type
+from wardround.common.settings import SecureAggregationTable
+from wardround.simulations import simulate
 
 SECRET = bytes(range(32))
 both = pytest.mark.parametrize("parameters", [FLARE, SMALL], ids=["8192", "4096"])
@@ -65,8 +68,8 @@ def test_what_is_of_another_key_or_no_sum_is_refused(parameters: Parameters) -> 
     words = np.arange(10, dtype=np.uint32)
     with pytest.raises(ProtocolRefused, match="isn't one under this hospital's key"):
         cipher(parameters, bytes(32)).decrypt(cipher(parameters).encrypt(words), 10, 32)
-    shape = (2, parameters.kept, parameters.degree)
-    primes = np.array(parameters.primes[: parameters.kept], np.uint64)[None, :, None]
+    shape = (2, len(parameters.moduli), parameters.degree)
+    primes = np.array(parameters.moduli, np.uint64)[None, :, None]
     noise = np.random.default_rng(0).integers(0, 2**63, shape, np.uint64) % primes
     with pytest.raises(ProtocolRefused, match="isn't one under this hospital's key"):
         cipher(parameters).decrypt(pack(noise, parameters), 10, 32)
@@ -120,13 +123,26 @@ def test_the_ring_is_the_one_that_tenseal_makes_of_these_bits(parameters: Parame
 
 
 def test_without_tenseal_the_mend_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hospital, "tenseal", None)
+    monkeypatch.setitem(sys.modules, "tenseal", None)
     with pytest.raises(TaskError, match=r"pip install 'wardround\[ckks\]'"):
         Cipher(SECRET, SMALL)
 
 
 def test_another_form_of_tenseals_bytes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A later version's: a ciphertext is never taken apart by guessing."""
-    monkeypatch.setattr(Cipher, "prefix", lambda self, primes: b"another version's")
+    monkeypatch.setattr(Cipher, "prefix", lambda self: b"another version's")
     with pytest.raises(TaskError, match=r"another form than 0\.3\.18"):
         cipher(SMALL).encrypt(np.zeros(3, np.uint32))
+
+
+def test_what_a_hospital_lacks_is_said_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ckks = SecureAggregationTable(blind=True, scheme="ckks")
+    assert lacking(ckks, MOST_VECTORS) is None
+    assert "64 hospitals at most, not 65" in str(lacking(ckks, MOST_VECTORS + 1))
+    monkeypatch.setitem(sys.modules, "tenseal", None)
+    assert lacking(ckks, 3) == hospital.MISSING
+    assert lacking(SecureAggregationTable(blind=True), 100) is None
+    with pytest.raises(TaskError, match=r"pip install 'wardround\[ckks\]'"):
+        simulate(overrides=["secure_aggregation.blind=true", "secure_aggregation.scheme='ckks'"])
