@@ -22,6 +22,7 @@ TYPES = {
     *("query.describe", "query.statistics", "query.layout", "train", "train.begin", "evaluate"),
     *("query.sums", "query.letters"),
     *("query.hello", "query.group", "query.keys", "query.unmask"),
+    *("query.deal", "query.dealt", "query.model", "query.give", "query.take"),
 }
 
 
