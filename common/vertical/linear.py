@@ -9,6 +9,7 @@ import numpy as np
 from wardround.common.errors import JointRefused
 from wardround.common.vertical import search
 from wardround.common.vertical.beginning import Known
+from wardround.common.vertical.coarse import SINGULAR
 from wardround.common.vertical.fitted import Fitted
 from wardround.common.vertical.moments import deal_moments, moments
 from wardround.common.vertical.plan import Plan
@@ -20,7 +21,7 @@ def regress(seat: Seat, known: Known, values: Reals, outcome: Reals | None) -> A
     """A party's text. outcome : of mean 0 and deviation 1. Gives ``Fitted``, of such an outcome."""
     found = yield from moments(seat, known, values, outcome, two_valued=False)
     penalty = known.plan.options.ridge * found.variances
-    inverse = search.inverse(found.gram + np.diag(penalty))
+    inverse = search.inverse(found.gram + np.diag(penalty), SINGULAR)
     point = search.applied(inverse, found.cross)
     fitted = search.applied(found.gram, point)
     # the mean square of what is left; coefficients with a penalty leave more than the fit says

@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 
 from wardround.common.errors import JointRefused
-from wardround.common.vertical import search
+from wardround.common.vertical import coarse, search
 from wardround.common.vertical.beginning import Known
+from wardround.common.vertical.coarse import SINGULAR
 from wardround.common.vertical.columns import deal_sums, deal_weighted_gram, sums, weighted_gram
 from wardround.common.vertical.fitted import Fitted
 from wardround.common.vertical.harmonics import Harmonics, Wave, deal_waves, open_eta
 from wardround.common.vertical.moments import Moments, deal_moments, moments
 from wardround.common.vertical.plan import Plan
-from wardround.common.vertical.ring import Reals, decode, encode, fraction_bits
+from wardround.common.vertical.ring import Reals, encode, fraction_bits
 from wardround.common.vertical.room import Bank, Seat
 
 REACH = 10.0
@@ -47,8 +48,12 @@ WEIGHT = Wave(0.0, tuple(s * w for s, w in zip(_SINES, _SPEEDS, strict=True)), _
 LOSS = Wave(5.0000452, tuple(-s / w for s, w in zip(_SINES, _SPEEDS, strict=True)), _NONE)
 """log(2 cosh(eta / 2)): log(1 + exp(eta)) less eta / 2."""
 _ON, _LAST = b"\0", b"\1"
-_SETTLED = 10
-"""Times the tolerance: the most that the last step by the curvature may change a coefficient."""
+_FINER, _CURVATURE = 8, 10
+"""Sums are told to 2^-8 of a deviation of the outcomes' sum, curvatures to 2^-10 of its square:
+``coarse`` says why."""
+_SETTLED, _LONGEST = 10, 0.25
+"""The last step by the curvature may change a coefficient by that times the tolerance, or by half a
+standard error where that is less than ``_LONGEST``: without end, steps are of about 1."""
 
 
 def regress(seat: Seat, known: Known, values: Reals, outcome: Reals | None) -> Any:
@@ -61,12 +66,14 @@ def regress(seat: Seat, known: Known, values: Reals, outcome: Reals | None) -> A
     begun = np.zeros(len(found.cross))
     begun[0] = round(math.log(mean / (1 - mean)), 9)
     penalty = options.ridge * found.variances
-    inverse = search.inverse(mean * (1 - mean) * found.gram + np.diag(penalty))
+    inverse = search.inverse(mean * (1 - mean) * found.gram + np.diag(penalty), SINGULAR)
     at = search.Search.begun(found.cross - mean * found.gram[0], inverse)
+    # below this, steps are of what sums are rounded to
+    shortest = max(options.tolerance, 1 / (32 * math.sqrt(known.persons * mean * (1 - mean))))
     limit = known.plan.points(known.persons, len(begun) - 1)
     for number in range(1, limit + 1):
         point = begun + at.point
-        last = bool(np.abs(at.step).max() < options.tolerance) or number == limit
+        last = bool(np.abs(at.step).max() < shortest) or number == limit
         here = yield from seat.memory.once(
             f"point {number}", _opened(seat, known, found, outcome, point, last, str(number))
         )
@@ -74,7 +81,7 @@ def regress(seat: Seat, known: Known, values: Reals, outcome: Reals | None) -> A
         if last:
             break
         at = at.next(slope)
-    inverse, step = _last_step(here["curvature"] + np.diag(penalty), slope, options.tolerance)
+    inverse, step = _last_step(here["curvature"] + np.diag(penalty), slope, shortest, known.persons)
     told = _figures(known, found, point, float(here["loss"][0]), search.dot(step, slope), mean)
     spread = search.multiplied(search.multiplied(inverse, here["curvature"]), inverse)
     errors = np.sqrt(np.maximum(np.diagonal(spread), 0.0) / known.persons)
@@ -83,18 +90,21 @@ def regress(seat: Seat, known: Known, values: Reals, outcome: Reals | None) -> A
     return Fitted(kept, point[1:], errors[1:], float(point[0]), number, told)
 
 
-def _last_step(curvature: Reals, slope: Reals, tolerance: float) -> tuple[Reals, Reals]:
+def _last_step(
+    curvature: Reals, slope: Reals, tolerance: float, persons: int
+) -> tuple[Reals, Reals]:
     """(the curvature's inverse, the last step). Raises JointRefused where the search had no end."""
     endless = (
         "the search has no end: an input may tell the outcome by itself; raise procedure.ridge, or "
         "procedure.iterations"
     )
     try:
-        inverse = search.inverse(curvature)
+        inverse = search.inverse(curvature, SINGULAR)
     except JointRefused:
         raise JointRefused(endless) from None
     step = search.applied(inverse, slope)
-    if np.abs(step).max() > _SETTLED * tolerance:
+    errors = np.sqrt(np.maximum(np.diagonal(inverse), 0.0) / persons)
+    if (np.abs(step) > np.maximum(_SETTLED * tolerance, np.minimum(errors / 2, _LONGEST))).any():
         raise JointRefused(endless)
     return inverse, step
 
@@ -134,16 +144,22 @@ def _opened(
     extra = np.array([others[1][:persons].sum(dtype=np.uint64)] if last else [], np.uint64)
     share = yield from sums(seat, found.columns, rest, extra, f"{label} slope")
     share = np.concatenate([share[found.kept], share[found.columns.count :]])
-    (words,), _ = yield from seat.opened(share)
-    size = len(found.kept)
-    values = {"slope": decode(words[:size], column + row) / persons}
+    size, parties, bits = len(found.kept), len(seat.table.parties), column + row
+    spread = math.log2(persons * float(found.cross[0] * (1 - found.cross[0])))
+    units = np.full(len(share), math.floor(spread / 2) - _FINER)
+    units[size:] = -_FINER - column  # the loss, which has fewer bits by these
+    (words,), _ = yield from seat.opened(coarse.cleared(share, units, bits))
+    means = coarse.opened(words, units, bits, parties) / persons
+    values = {"slope": means[:size]}
     if last:
-        values["loss"] = decode(words[size:], row) / persons
+        values["loss"] = means[size:] * 2.0**column
         full = yield from weighted_gram(seat, found.columns, others[0], f"{label} curvature")
         rows, columns = np.triu_indices(size)
-        (words,), _ = yield from seat.opened(full[found.kept[rows], found.kept[columns]])
+        share, unit = full[found.kept[rows], found.kept[columns]], math.floor(spread) - _CURVATURE
+        (words,), _ = yield from seat.opened(coarse.cleared(share, unit, bits + column))
         matrix = np.zeros((size, size))
-        matrix[rows, columns] = matrix[columns, rows] = decode(words, 2 * column + row) / persons
+        means = coarse.opened(words, unit, bits + column, parties) / persons
+        matrix[rows, columns] = matrix[columns, rows] = means
         values["curvature"] = matrix
     return values
 

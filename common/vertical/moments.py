@@ -8,6 +8,7 @@ counts of too few persons are left out, and nothing of them is opened, here or l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import JointRefused
+from wardround.common.vertical import coarse
 from wardround.common.vertical.beginning import Known
 from wardround.common.vertical.cells import deal_few, find_few
 from wardround.common.vertical.columns import (
@@ -29,6 +31,7 @@ from wardround.common.vertical.ring import Reals, Words, decode, encode, fractio
 from wardround.common.vertical.room import Bank, Seat, read, written
 from wardround.common.vertical.rows import TWO_VALUED
 
+_FINER = 7
 CELLS = 4
 """Of two two-valued columns."""
 
@@ -115,12 +118,24 @@ def _opened(
     kept = np.array(kept_columns(columns.count, pairs, few.reshape(len(pairs), CELLS).any(axis=1)))
     rows, others = np.triu_indices(len(kept))
     share = np.concatenate([gram[kept[rows], kept[others]], cross[kept], cross[-1:]])
-    (words,), _ = yield from seat.opened(share)
-    found = decode(words, 2 * bits) / known.persons
+    units = _units(known, kept, two_valued, bits)
+    (words,), _ = yield from seat.opened(coarse.cleared(share, units, 2 * bits))
+    parties = len(seat.table.parties)
+    found = coarse.opened(words, units, 2 * bits, parties) / known.persons
     matrix = np.zeros((len(kept), len(kept)))
     matrix[rows, others] = matrix[others, rows] = found[: len(rows)]
     rest = found[len(rows) :]
     return {"gram": matrix, "cross": rest[:-1], "square": rest[-1:], "kept": kept}
+
+
+def _units(known: Known, kept: NDArray[np.int64], outcome: bool, bits: int) -> NDArray[np.int64]:
+    """Of each sum that is opened its unit, as a power of two: counts are exact, all others are told
+    to 1/128 of the root of persons (``coarse`` says why)."""
+    exact = np.array([True, *(kind == TWO_VALUED for kind in known.kept_kinds)])[kept]
+    rows, others = np.triu_indices(len(kept))
+    counts = np.concatenate([exact[rows] & exact[others], exact & outcome, [outcome]])
+    unit = math.floor(math.log2(known.persons) / 2) - _FINER
+    return np.where(counts, -2 * bits, unit)
 
 
 def two_valued_pairs(known: Known, outcome: bool) -> list[tuple[int, int]]:

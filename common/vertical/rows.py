@@ -1,6 +1,6 @@
 """One party's columns as a vertical model has them: linked, in the agreed order, scaled at home.
 
-A column with two different values is 0 and 1 (the larger), so that sums of products of two such
+A column with two different values is 0 and 1 (the rarer), so that sums of products of two such
 are counts; any other has mean 0 and deviation 1. One that never varies, or whose smaller group has
 fewer persons than the smallest cell, is left out: it becomes zeros, and all parties know that it
 is.
@@ -64,7 +64,10 @@ def _kind(column: Reals, smallest: int) -> tuple[int, float, float]:
     if ((column == low) | (column == high)).all():
         larger = int((column == high).sum())
         few = min(larger, len(column) - larger) < smallest
-        return (LEFT_OUT, 0.0, 1.0) if few else (TWO_VALUED, low, high - low)
+        if few:
+            return LEFT_OUT, 0.0, 1.0
+        rarer = 2 * larger <= len(column)
+        return (TWO_VALUED, low, high - low) if rarer else (TWO_VALUED, high, low - high)
     mean, deviation = float(column.mean()), float(column.std())
     if not 0 < deviation < np.inf:
         return LEFT_OUT, 0.0, 1.0
@@ -83,8 +86,9 @@ def scaled_inputs(rows: LinkedRows, smallest: int) -> Scaled:
         places = np.arange(start, start + len(levels) - 1)
         start += len(places)
         kept = [place for place in places if kinds[place]]
-        while kept and len(rows) - values[kept].sum() < smallest:
-            rarest = min(kept, key=lambda place: (values[place].sum(), place))
+        of = {p: values[p].sum() if found.scale[p] > 0 else (1 - values[p]).sum() for p in kept}
+        while kept and len(rows) - sum(of[place] for place in kept) < smallest:
+            rarest = min(kept, key=lambda place: (of[place], place))
             kinds[rarest], values[rarest] = LEFT_OUT, 0.0
             kept.remove(rarest)
     return Scaled(values, found.centre, found.scale, kinds)

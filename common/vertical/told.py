@@ -56,7 +56,7 @@ def tell(
     factor = unit / scales[fitted.kept]
     found = {
         "coefficients": fitted.coefficients * factor,
-        "errors": fitted.errors * factor,
+        "errors": fitted.errors * np.abs(factor),
         "intercept": None
         if fitted.intercept is None
         else mean + unit * (fitted.intercept - shifts),

@@ -87,13 +87,9 @@ def test_a_logistic_regression_is_the_pooled_one(holders: int) -> None:
     assert len(texts) == 1 and not last[DEALER].told
     told, coefficients, errors = read(texts.pop())
     pooled = sm.Logit(data["y"], matrix(data)).fit(disp=0)
-    scale = np.r_[1, matrix(data)[:, 1:].std(0)]
-    np.testing.assert_allclose(
-        coefficients[1:] * scale[1:], pooled.params[1:] * scale[1:], atol=2e-3
-    )
-    np.testing.assert_allclose(coefficients[0], pooled.params[0], rtol=2e-3)
-    np.testing.assert_allclose(errors, pooled.bse[1:], rtol=2e-3)
-    np.testing.assert_allclose(told["figures"]["deviance"], -2 * pooled.llf, rtol=1e-4)
+    assert (np.abs(coefficients - pooled.params) < pooled.bse / 10).all()
+    np.testing.assert_allclose(errors, pooled.bse[1:], rtol=1e-2)
+    np.testing.assert_allclose(told["figures"]["deviance"], -2 * pooled.llf, rtol=5e-4)
     np.testing.assert_allclose(told["figures"]["null_deviance"], -2 * pooled.llnull, rtol=1e-5)
     assert told["persons_at_most"] == ROWS and len(told["coefficients"]) == len(ORDER)
     assert [one["column"] for one in told["left_out"]] == ["constant", "stage=IV"]
@@ -104,8 +100,8 @@ def test_a_linear_regression_is_the_pooled_one() -> None:
     last, _ = consortium(data, 3, model="linear").run()
     told, coefficients, errors = read(last["lab"].told[TOLD])
     pooled = sm.OLS(data["eta"], matrix(data)).fit()
-    np.testing.assert_allclose(coefficients, pooled.params, rtol=2e-3)
-    np.testing.assert_allclose(errors, pooled.bse[1:], rtol=1e-3)
+    assert (np.abs(coefficients - pooled.params) < pooled.bse / 10).all()
+    np.testing.assert_allclose(errors, pooled.bse[1:], rtol=1e-2)
     np.testing.assert_allclose(told["figures"]["r_squared"], pooled.rsquared, rtol=1e-3)
     assert told["persons_at_most"] == 216
 
@@ -145,7 +141,7 @@ def test_columns_whose_counts_with_others_are_few_are_left_out_together() -> Non
     x = np.delete(matrix(data), 6, axis=1)
     pooled = sm.Logit(data["y"], x).fit(disp=0)
     got = [one["coefficient"] for one in told["coefficients"] if one["column"] == "smoker"]
-    np.testing.assert_allclose(got, pooled.params[2], atol=2e-3)
+    np.testing.assert_allclose(got, pooled.params[2], atol=pooled.bse[2] / 10)
 
 
 def test_parties_that_are_killed_at_every_step_send_the_same_bytes() -> None:
