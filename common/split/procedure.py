@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Self
@@ -75,13 +74,6 @@ class Split(JointProcedure):
     @property
     def told(self) -> Mapping[str, int]:
         return {TOLD: MOST_TOLD}
-
-    def published(self, told: Mapping[str, str]) -> Mapping[str, str]:
-        """Raises JointRefused for what isn't JSON."""
-        try:
-            return {n: json.dumps(json.loads(text), indent=2) + "\n" for n, text in told.items()}
-        except ValueError:
-            raise JointRefused("what the outcome's holder tells isn't JSON") from None
 
     def party(self, me: Me) -> Party:
         """Raises JointRefused where there is no such link, of enough persons of both classes."""
