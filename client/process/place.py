@@ -25,7 +25,7 @@ from wardround.common.durable.records import DurableState
 from wardround.common.flower.hosting import CLIENT_NODE_ID, Context, Message, become_client
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol.model import round_of
-from wardround.common.protocol.names import TRAIN
+from wardround.common.protocol.names import LETTERS, TRAIN
 
 STORE, DATA = "store", "data.json"
 """In a study's state folder: what the hospital has promised, and which rows its run began with."""
@@ -127,6 +127,8 @@ class OwnPlace:
         reply = self.work.app(message, self._context())
         if message.metadata.message_type == TRAIN and not reply.has_error():
             self.work.note_trained(round_of(message.content))
+        if message.metadata.message_type == LETTERS and not reply.has_error():
+            self.work.note_computed()
         self._state.save()  # what a handler has promised is on disk, whatever is answered
         return reply
 

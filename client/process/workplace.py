@@ -8,7 +8,7 @@ long the process lives.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
 from wardround.client.data.watch import Lines
 from wardround.client.data.witness import Witness
+from wardround.client.joint.people import linked_people
 from wardround.client.links.kept import FOLDER, Record
 from wardround.client.links.store import LinkStore, Most
 from wardround.client.site.finished import named_model
@@ -69,6 +70,7 @@ class Workplace:
         self._outward, self._on_failure = outward, on_failure
         self._terms: Terms | None = None
         self._reads = 0
+        self._computed: str | None = None
         self._make(terms)
 
     def take_up(self, terms: Terms) -> str:
@@ -164,12 +166,21 @@ class Workplace:
 
     def note_trained(self, server_round: int) -> None:
         """Before a training answer leaves: whose rows it is of. Raises ProvisionError, OSError."""
+        self._note(server_round, self.hospital.patients(["train"]), self._reads)
+
+    def note_computed(self) -> None:
+        """The same of a joint study's letters, once in a run: whose linked rows they are of."""
+        run = self.hospital.plan.run
+        if self._computed != run and (whose := linked_people(self.hospital)) is not None:
+            self._note(1, whose.patients, whose.version)
+            self._computed = run
+
+    def _note(self, server_round: int, patients: Iterable[str] | None, version: int) -> None:
         assert self._terms is not None
         study, run = self._terms.study, self.hospital.plan.run
         name = study.name if study is not None else self._terms.kit.description.federation
         of = TrainedOn(run, study.id if study is not None else "", name)
-        patients = self.hospital.patients(["train"])
-        self._trained.note(of, server_round, patients, self._reads)
+        self._trained.note(of, server_round, patients, version)
 
     def close(self) -> None:
         """End the processes that train."""

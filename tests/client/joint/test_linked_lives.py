@@ -11,10 +11,15 @@ import pytest
 
 from tests.client.process.lives import Lives
 from wardround.client.links.kept import Kept
+from wardround.client.site.held_out import held_out_key
+from wardround.client.site.opted_out import patients_key
+from wardround.client.site.policy import load_site
+from wardround.client.site.trained import Trained
 from wardround.common.config.load import load_config
 from wardround.common.config.task import make_task
 from wardround.common.durable.records import DurableState
 from wardround.common.errors import NobodyContributed, WardroundError
+from wardround.common.tasks.linked import LinkedTask
 from wardround.server.joint import driver
 
 SETTINGS = """
@@ -45,7 +50,10 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     generator = np.random.default_rng(3)
     for name, column, persons in (("lab", "crp", range(33)), ("ward", "age", range(20, 60))):
-        rows = [f"p{n},{n}.5" for n in generator.permutation(list(persons))]
+        rows = [
+            f"p{n},{(7 * n) % (29 if name == 'lab' else 23)}.5"
+            for n in generator.permutation(list(persons))
+        ]
         (tmp_path / "data" / f"{name}.csv").write_text("\n".join([f"person,{column}", *rows, ""]))
     (tmp_path / "federation.toml").write_text(SETTINGS)
     return tmp_path
@@ -127,6 +135,28 @@ def test_a_list_that_is_too_short_ends_it_for_all(folder: Path) -> None:
         lives.go(run)
     lives.close()
     assert "13" not in str(found.value) and not (run.path / "linkage.json").exists()
+
+
+def test_whose_rows_were_computed_with_is_known_at_home(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model on a link the linked persons, and none of the hospital's others."""
+    monkeypatch.setattr(LinkedTask, "people", lambda self, raw: np.arange(len(raw)).astype(str))
+    file, site = folder / "federation.toml", SITE.replace('"linkage"', '"linkage", "vertical"')
+    lives = Lives(file, site)
+    lives.go(lives.begin())
+    linkage = SETTINGS[SETTINGS.index("[procedure]") : SETTINGS.index("[server]")]
+    asked = '[procedure]\nname = "vertical"\nmodel = "linear"\nlink = "places"\npadded = 16\n'
+    text = SETTINGS.replace(linkage, asked).replace('numeric = ["age"]', 'outcome = "age"')
+    file.write_text(text)
+    lives.go(lives.begin())
+    kit = lives.processes["lab"].kit
+    trained = Trained(kit.state, patients_key(held_out_key(load_site(kit.site_path), kit.folder)))
+    (run,) = trained.runs()
+    found = {row for row in range(33) if trained.rounds_with(run, str(row))}
+    rows = (folder / "data" / "lab.csv").read_text().split()[1:]
+    assert {rows[row].partition(",")[0] for row in found} == BOTH
+    lives.close()
 
 
 def test_rules_that_dont_allow_it_refuse_the_plan(lives: Lives) -> None:
