@@ -24,6 +24,7 @@ from wardround.common.vertical.ring import Reals
 from wardround.common.vertical.rows import LEFT_OUT, Scaled, scaled_inputs
 from wardround.common.vertical.told import TOLD, deal_tell, most_characters, tell
 
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 _MODELS = {"linear": linear, "logistic": logistic, "poisson": rates, "cox": rates}
 _WORD_BYTES = 8
 _EDGE_STEPS, _MOMENT_STEPS, _POINT_STEPS, _CURVATURE_STEPS = 3, 5, 3, 3
@@ -84,7 +85,7 @@ class Vertical(JointProcedure):
         found = super().published(told)
         try:
             return {**found, **files(json.loads(found[TOLD]))}
-        except (ValueError, KeyError, TypeError, ArithmeticError):  # it is the parties' text
+        except _UNREADABLE:  # it is the parties' text, and may be anything
             return found
 
     def reads(self, name: str) -> bool:

@@ -8,6 +8,8 @@ import pytest
 from scipy.stats import norm
 
 from wardround.common.vertical.page import PAGE, TABLE, files, text
+from wardround.common.vertical.procedure import Vertical
+from wardround.common.vertical.told import TOLD
 
 FOUND = {
     "model": "logistic",
@@ -42,6 +44,15 @@ def test_the_page_and_the_terminal_say_what_was_left_out() -> None:
     assert "&lt;crp&gt;" in page and "<crp>" not in page and "left out: rare (lab)" in page
     shown = text(FOUND)
     assert "< .001" in shown and "deviance 931.5" in shown and "left out: rare" in shown
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["[" * 100_000, "[]", "{}", '{"model": 3}', '{"model": "cox", "coefficients": [1]}', "x"],
+)
+def test_what_no_party_of_ours_tells_is_published_as_it_came(told: str) -> None:
+    procedure = object.__new__(Vertical)
+    assert set(procedure.published({TOLD: told})) == {TOLD}
 
 
 def test_with_a_ridge_there_are_no_intervals() -> None:
