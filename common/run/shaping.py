@@ -51,7 +51,16 @@ SHAPES: dict[str, tuple[str, ...]] = {
         "precision",
     ),
     "strategy": ("name", "weighting", "personal_layers"),
-    "secure_aggregation": ("enabled", "bits", "clip", "max_examples", "colluding"),
+    "secure_aggregation": (
+        "enabled",
+        "bits",
+        "clip",
+        "max_examples",
+        "colluding",
+        "blind",
+        "scheme",
+        "degree",
+    ),
     "privacy": (
         "unit",
         "noise",

@@ -27,6 +27,7 @@ EFFECTS = (
         for key in SecureAggregationTable.model_fields
         if key != "enabled"
     ),
+    Effect("secure_aggregation.degree", "secure_aggregation.scheme", ("ckks",)),
     *(
         Effect(f"privacy.{key}", "privacy.unit", ("example", "patient", "hospital"))
         for key in PrivacyTable.model_fields

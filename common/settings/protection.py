@@ -72,8 +72,7 @@ class SecureAggregationTable(Table):
     )
     degree: Literal[8192, 4096] = Field(
         8192,
-        description='of the ring, with `scheme = "ckks"`; 4096 has half the bytes, 8192 NVIDIA '
-        "FLARE's parameters",
+        description="of the ring; 4096 has half the bytes, 8192 NVIDIA FLARE's parameters",
     )
 
 

@@ -83,6 +83,8 @@ LEFT_OUT = {
     "simulation.executor": "crossed with every case",
     "simulation.ray_address": "tests/simulations/executors/test_ray.py",
     "secure_aggregation.enabled": "crossed with every case",
+    "secure_aggregation.scheme": "a library of an extra encrypts: tests/secagg/test_ckks.py",
+    "secure_aggregation.degree": "of that scheme",
     "server": "between machines: tests/deployment",
 }
 """Keys, or whole tables, that aren't drawn, and why."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -87,6 +87,7 @@ def test_all_parties_open_the_same_persons_in_the_same_order(
     assert len(digests) == 3, "another order, or another run, is another link"
 
 
+@settings(max_examples=30)  # each waits for the disk
 @given(
     st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=40, unique=True).flatmap(
         lambda all_keys: st.tuples(

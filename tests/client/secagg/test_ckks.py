@@ -14,7 +14,8 @@ import tenseal
 from wardround.client.secagg import ckks as hospital
 from wardround.client.secagg.ckks import Cipher, lacking
 from wardround.client.secagg.ckks_key import smallest_root, ternary, transform
-from wardround.common.errors import ProtocolRefused, TaskError
+from wardround.common.config.load import parse_config
+from wardround.common.errors import ConfigError, ProtocolRefused, TaskError
 from wardround.common.secagg.ckks import FLARE, MOST_VECTORS, SMALL, CipherSum, Parameters, pack
 from wardround.common.secagg.ring import word_type
 from wardround.common.settings import SecureAggregationTable
@@ -146,3 +147,15 @@ def test_what_a_hospital_lacks_is_said_before_anything_runs(
     assert lacking(SecureAggregationTable(blind=True), 100) is None
     with pytest.raises(TaskError, match=r"pip install 'wardround\[ckks\]'"):
         simulate(overrides=["secure_aggregation.blind=true", "secure_aggregation.scheme='ckks'"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong"),
+    [
+        ('scheme = "ckks"', r"secure_aggregation\.scheme.*set secure_aggregation\.blind = true"),
+        ("blind = true\ndegree = 4096", r"degree: has no effect with .*scheme = \"masks\""),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(setting: str, wrong: str) -> None:
+    with pytest.raises(ConfigError, match=wrong):
+        parse_config(f"[secure_aggregation]\n{setting}\n")
