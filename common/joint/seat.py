@@ -5,6 +5,10 @@ the party, who stores them first. Asked again by the same bytes, a seat gives th
 something else for a step that it has taken, or out of turn, it refuses. So no letter is sealed
 twice under one nonce with other contents, and no correlated randomness meets two inputs, whoever
 was killed when.
+
+What a party refuses it has refused for good. Whoever carries letters and works together with one
+party could else try one letter after the other on the same step, and read of each refusal a bit of
+the rows that it came from.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from wardround.common.rng import derive_seed
 from wardround.common.trust.identity import Identity, Roster, digest
 
 _OWN, _KEYS, _OUT, _TOLD, _STATE = "joint", "joint/keys", "joint/letters", "joint/told", "joint:"
+_ENDED = "ended"
 _NO_DIGEST = b"\0" * 32
 
 
@@ -74,6 +79,8 @@ class Seat:
             if own["asked"] != _asked(request):
                 raise RequestRefused("this step was taken already, with other letters")
             return self._kept()
+        if own.get(_ENDED):
+            raise JointRefused(own[_ENDED])
         if request.step != own["step"] + 1 or own["over"]:
             raise RequestRefused(
                 f"step {request.step} of the joint procedure is not this party's next one"
@@ -88,11 +95,16 @@ class Seat:
         if request.step == 1 and letters:
             raise RequestRefused("there are no letters before the first step")
         self._check_sizes(letters)
-        party = self._party = self._party or self._make(self._me(own, session))
-        turn = party.step(request.step - 1, letters)
-        self._check(turn)
-        if turn.over:
-            self._who.keep(turn, session.digest)
+        party, self._party = self._party or self._make(self._me(own, session)), None
+        try:
+            turn = party.step(request.step - 1, letters)
+            self._check(turn)
+            if turn.over:
+                self._who.keep(turn, session.digest)
+        except JointRefused as error:
+            self._records[_OWN] = ConfigRecord({**own, _ENDED: str(error)})
+            raise
+        self._party = party  # one that failed on its way isn't asked again: its state is of before
         self._keep(own, request, turn, session.sealed(request.step, turn.letters), party.state())
         return self._kept()
 

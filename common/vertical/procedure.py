@@ -21,7 +21,7 @@ from wardround.common.vertical.outcome import outcome_of
 from wardround.common.vertical.page import files
 from wardround.common.vertical.plan import Plan
 from wardround.common.vertical.ring import Reals
-from wardround.common.vertical.rows import LEFT_OUT, Scaled, scaled_inputs
+from wardround.common.vertical.rows import LEFT_OUT, Scaled, arrangements, scaled_inputs
 from wardround.common.vertical.told import TOLD, deal_tell, most_characters, tell
 
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -96,7 +96,7 @@ class Vertical(JointProcedure):
         """Of linked rows, or the dealer. Raises DataError by place, JointRefused."""
         if me.name == self._options.dealer:
             return self.coordinator(me)
-        rows = linked_rows(me, self._options)
+        rows = linked_rows(me, self.plan)
         return Talking(lambda memory: _party(self.plan, me, rows, memory), me.state)
 
     def coordinator(self, me: Me) -> Party:
@@ -137,16 +137,23 @@ class _Rows:
         self.inputs, self.outcome, self.digest, self.count = inputs, outcome, digest, count
 
 
-def linked_rows(me: Me, options: VerticalOptions) -> _Rows:
+def linked_rows(me: Me, plan: Plan) -> _Rows:
     """The rows of the link, in the agreed order. Raises DataError by place, JointRefused."""
+    options = plan.options
     if me.links is None:
         raise JointRefused("a party keeps no links; link first")
     link = me.links.open(options.link, me.study, me.rows.keys)
     rows = me.rows.select(link.rows)
     if not len(rows):
         raise JointRefused("nobody is linked")
-    inputs = scaled_inputs(rows, options.smallest_cell)
-    return _Rows(inputs, outcome_of(rows, options), link.digest, len(rows))
+    bits, outcome = plan.bits(me.name, len(rows)), outcome_of(rows, options)
+    if outcome is not None and bits and arrangements(outcome) < bits:
+        raise JointRefused(
+            "too few persons, or too few of one outcome, for sums with so many inputs: they could "
+            "be solved for outcomes; ask for fewer inputs"
+        )
+    inputs = scaled_inputs(rows, options.smallest_cell, bits)
+    return _Rows(inputs, outcome, link.digest, len(rows))
 
 
 def _party(plan: Plan, me: Me, rows: _Rows, memory: Memory) -> Talk:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.common.joint.talk import TURNS, Table
+from tests.common.joint.talk import TURNS, Counts, Table
 from wardround.common.errors import JointRefused, RequestRefused
-from wardround.common.joint.party import COORDINATOR
+from wardround.common.joint.party import COORDINATOR, Turn
 from wardround.common.joint.sealing import signed_key
 from wardround.common.protocol.letters import LettersRequest
 from wardround.common.trust.identity import Identity
@@ -99,6 +99,33 @@ def test_a_letter_that_was_altered_moved_or_kept_back_ends_it(what: str) -> None
         "none": {"b": own["b"]},
         "long": own | {"b": own["b"] + bytes(1000)},
     }[what]
-    with pytest.raises(JointRefused):
+    with pytest.raises(JointRefused) as first:
         table.seats["a"].take(replace(asked, letters=altered))
-    table.seats["a"].take(asked)  # it hasn't taken the step
+    if what != "none":
+        table.seats["a"].take(asked)  # it hasn't taken the step
+        return
+    for seat in (table.seats["a"], table.seat("a")):  # the party has looked at it, and said no
+        with pytest.raises(JointRefused) as again:
+            seat.take(asked)
+        assert str(again.value) == str(first.value) == "a letter is lacking"
+
+
+def test_a_party_that_failed_on_its_way_goes_on_from_the_step_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, plain = Table(), Table()
+    plain.identities = table.identities
+    plain.seats = {name: plain.seat(name) for name in plain.names}
+    whole = plain.play(4)
+    table.seats = {name: table.seat(name) for name in table.names}
+    asked = table.requests(3, table.play(3)[-1])["a"]
+
+    def fails(party: Counts, number: int, letters: object) -> Turn:
+        party._sum = party._sum + 1
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Counts, "step", fails)
+        with pytest.raises(MemoryError):
+            table.seats["a"].take(asked)
+    assert table.seats["a"].take(asked) == whole[3]["a"]

@@ -102,7 +102,7 @@ def test_a_linear_regression_is_the_pooled_one() -> None:
     pooled = sm.OLS(data["eta"], matrix(data)).fit()
     assert (np.abs(coefficients - pooled.params) < pooled.bse / 10).all()
     np.testing.assert_allclose(errors, pooled.bse[1:], rtol=1e-2)
-    np.testing.assert_allclose(told["figures"]["r_squared"], pooled.rsquared, rtol=1e-3)
+    np.testing.assert_allclose(told["figures"]["r_squared"], pooled.rsquared, rtol=2e-3)
     assert told["persons_at_most"] == 216
 
 
@@ -171,6 +171,10 @@ def few(rows: int) -> Consortium:
     return consortium(data, smallest_cell=3)
 
 
+def few_numbers() -> Consortium:
+    return consortium(draw(rows=24), model="linear", smallest_cell=3)
+
+
 def separated() -> Consortium:
     data = draw()
     data["age"] = np.where(data["y"] == 1, 70.0, 50.0) + np.arange(ROWS) / ROWS
@@ -217,7 +221,8 @@ def all_constant() -> Consortium:
 @pytest.mark.parametrize(
     ("case", "words", "step"),
     [
-        (lambda: few(33), "more numbers would be opened than persons", 1),
+        (lambda: few(33), "could be solved for outcomes", -1),
+        (few_numbers, "more numbers would be opened than persons", 1),
         (lambda: few(1), "too few persons", -1),
         (separated, "tell the outcome by itself", None),
         (collinear, "determine each other", None),
