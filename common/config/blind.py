@@ -8,16 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from wardround.common.settings import (
-    CompressionTable,
-    FederationTable,
-    PrivacyTable,
-    ProcedureTable,
-    SecureAggregationTable,
-    SimulationTable,
-    StrategyTable,
-    TaskTable,
-)
+from wardround.common.config import pace
 from wardround.common.settings.key_errors import WrongKey
 
 _MEANS = ("apfl", "ditto", "fedavg", "fedbn", "fedper", "fedprox", "fedrep", "moon")
@@ -25,25 +16,9 @@ BLIND_STRATEGIES = (*_MEANS, "fedavgm", "fedadam", "fedadagrad", "fedyogi")
 """Strategies whose step at the server is a function of the mean alone, which hospitals can take."""
 
 
-class Settings(Protocol):
+class Settings(pace.Settings, Protocol):
     """The tables of a configuration that have a say in it."""
 
-    @property
-    def federation(self) -> FederationTable: ...
-    @property
-    def strategy(self) -> StrategyTable: ...
-    @property
-    def task(self) -> TaskTable: ...
-    @property
-    def procedure(self) -> ProcedureTable: ...
-    @property
-    def compression(self) -> CompressionTable: ...
-    @property
-    def simulation(self) -> SimulationTable: ...
-    @property
-    def secure_aggregation(self) -> SecureAggregationTable: ...
-    @property
-    def privacy(self) -> PrivacyTable: ...
     @property
     def judgement(self) -> Any: ...
 

@@ -7,11 +7,10 @@ carries ciphertext; where the plan says so it is a party itself, with letters of
 
 from wardround.common.joint.party import (
     COORDINATOR,
-    MOST_PARTIES,
     JointProcedure,
     Me,
     Party,
     Turn,
 )
 
-__all__ = ["COORDINATOR", "MOST_PARTIES", "JointProcedure", "Me", "Party", "Turn"]
+__all__ = ["COORDINATOR", "JointProcedure", "Me", "Party", "Turn"]

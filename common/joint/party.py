@@ -26,7 +26,7 @@ from wardround.common.tasks.base import Task
 
 COORDINATOR = "coordinator"
 """The server's own party, in procedures that have one. No hospital of theirs may be called so."""
-FEWEST_PARTIES, MOST_PARTIES = 2, 5
+FEWEST_PARTIES = 2
 State = dict[str, NDArray[Any]]
 
 

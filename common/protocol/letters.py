@@ -30,6 +30,7 @@ from wardround.common.protocol.message import (
     values,
     whole,
 )
+from wardround.common.protocol.sums import MOST_STEPS
 
 T = TypeVar("T")
 RECORD, PUBLIC, IN, OUT, TOLD = "joint", "public-keys", "letters-in", "letters", "told"
@@ -39,8 +40,6 @@ SIGNED_KEY_BYTES = 96
 """An X25519 key and an Ed25519 signature."""
 SEAL_BYTES = 16
 """By how much a letter is longer once it is sealed."""
-MOST_STEPS = 100_000
-MOST_LETTER_BYTES = 2**28
 _ANSWER = "client.joint.answer.answer_letters"
 STEP = Value(
     RECORD,

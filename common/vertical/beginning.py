@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import JointRefused
 from wardround.common.joint.party import Me, Turn
-from wardround.common.vertical.deal import SEED_BYTES, Deck, Hand, derive
+from wardround.common.secagg.keys import derive
+from wardround.common.vertical.deal import SEED_BYTES, Deck, Hand
 from wardround.common.vertical.machine import Memory
 from wardround.common.vertical.plan import Plan
 from wardround.common.vertical.ring import Words
@@ -76,7 +77,7 @@ def begin(
 ) -> Any:
     """A party's step. Gives its ``Seat`` and ``Known``. Raises JointRefused where links differ, and
     where there are too few persons for what would be opened."""
-    options, seed = plan.options, derive(me.secret, f"dealer {me.session.hex()}")
+    options, seed = plan.options, derive(me.secret, "vertical dealer", me.session)
     if persons > options.most_rows:
         raise JointRefused("more persons are linked than procedure.most_rows")
     if plan.rows(persons) == 0:
@@ -107,7 +108,7 @@ def begin(
         )
     table = Table(plan.parties, options.dealer, plan.rows(persons))
     hand = Hand(seed, plan.parties.index(me.name))
-    return Seat(table, me.name, hand, memory, derive(me.secret, f"own {me.session.hex()}")), known
+    return Seat(table, me.name, hand, memory, derive(me.secret, "vertical own", me.session)), known
 
 
 def deal_begin(plan: Plan, memory: Memory) -> Any:

@@ -1,7 +1,8 @@
 """Correlated randomness from a dealer: masks and shares grow from seeds, only corrections are sent.
 
 Each party has a seed that the dealer has too. A label (what for, and of which iteration) gives a
-stream of its own: AES-256 in counter mode under HKDF-SHA256(seed, label). So
+stream of its own, that of masks of sums: AES-128 in counter mode, key and first counter from HKDF
+over (seed, label). So
 
     mask(label)    is known to its party and the dealer
     share(label)   of a value that the dealer makes of masks: all but one party draw theirs, and the
@@ -19,29 +20,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
+from wardround.common.secagg.keys import derive
+from wardround.common.secagg.ring import key_stream
 from wardround.common.vertical.ring import Words
 
 SEED_BYTES = 32
 
 
-def derive(secret: bytes, label: str) -> bytes:
-    """32 bytes of a secret for one purpose: HKDF-SHA256 with the label as its info."""
-    return HKDF(
-        SHA256(), SEED_BYTES, salt=None, info=b"wardround vertical " + label.encode()
-    ).derive(secret)
-
-
 def stream(seed: bytes, label: str, shape: tuple[int, ...], kind: type[Any] = np.uint64) -> Any:
     """Uniform whole numbers of a seed and a label, in this shape and unsigned type."""
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
-    cipher = Cipher(algorithms.AES(derive(seed, label)), modes.CTR(bytes(16)))
-    drawn = np.frombuffer(cipher.encryptor().update(bytes(size)), np.dtype(kind).newbyteorder("<"))
-    return drawn.astype(kind, copy=False).reshape(shape)
+    drawn = key_stream(derive(seed, "vertical stream", label.encode()), size)
+    return drawn.view(kind).reshape(shape)
 
 
 class _Once:

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Self
 from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, JointRefused
 from wardround.common.joint.party import COORDINATOR, JointProcedure, Me, Party, Turn
+from wardround.common.secagg.keys import derive
 from wardround.common.settings import VERTICAL, VerticalOptions
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.linked.options import LinkedOptions
 from wardround.common.vertical import linear, logistic, rates
 from wardround.common.vertical.beginning import begin, deal_begin
-from wardround.common.vertical.deal import derive
 from wardround.common.vertical.harmonics import sizes
 from wardround.common.vertical.machine import Memory, Talk, Talking
 from wardround.common.vertical.outcome import outcome_of
@@ -173,7 +173,7 @@ def _party(plan: Plan, me: Me, rows: _Rows, memory: Memory) -> Talk:
 
 def _dealer(plan: Plan, me: Me, memory: Memory) -> Talk:
     """The text of the dealer."""
-    secret = derive(me.secret, f"dealing {me.session.hex()}")
+    secret = derive(me.secret, "vertical dealing", me.session)
     bank, counts = yield from deal_begin(plan, memory)
     model = _MODELS[plan.options.model]
     yield from model.deal_regress(bank, plan, counts, secret)
