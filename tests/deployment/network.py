@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -265,27 +266,34 @@ class StandingNetwork:
     def reach(self, id: str, *states: str, patience_s: float = 60.0) -> StudyRow:
         """Wait until a study is in one of these states; in another last one it fails."""
 
-        def there() -> StudyRow | None:
-            row = self.row(id)
+        def there(store: StudyStore) -> StudyRow | None:
+            row = store.get(id)
             assert row.state in states or row.state not in OVER, f"{row}\n{self.tails()}"
             return row if row.state in states else None
 
         try:
-            until(there, f"study {self.sent[id].name} to be {states}", patience_s)
+            with self.store() as store:  # opened once: it costs twenty times a question
+                until(
+                    lambda: there(store), f"study {self.sent[id].name} to be {states}", patience_s
+                )
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.row(id)}\n{self.tails()}") from None
         return self.row(id)
 
-    def is_delivered(self, *ids: str) -> bool:
+    def is_delivered(self, *ids: str, store: StudyStore | None = None) -> bool:
         """Whether studies are over, and no hospital is owed anything of them."""
-        with self.store() as store:
-            over = all(store.get(id).state in OVER for id in ids)
-            return over and not any(store.deliveries(id=id) for id in ids)
+        if store is None:
+            with self.store() as opened:
+                return self.is_delivered(*ids, store=opened)
+        over = all(store.get(id).state in OVER for id in ids)
+        return over and not any(store.deliveries(id=id) for id in ids)
 
     def delivered(self, *ids: str, patience_s: float = 60.0) -> None:
         """Wait until that is so."""
         try:
-            until(lambda: self.is_delivered(*ids), "the ends at every hospital", patience_s)
+            with self.store() as store:
+                done = partial(self.is_delivered, *ids, store=store)
+                until(done, "the ends at every hospital", patience_s)
         except AssertionError as error:
             rows = [self.row(id) for id in ids]
             raise AssertionError(f"{error}\n{rows}\n{self.tails()}") from None

@@ -110,7 +110,8 @@ def test_server_and_hospital_die_at_every_event_of_two_studies(
         for study in studies:
             kills += supervise(made, lambda study=study: made.submitted(study), patches)
         ids = [study.id for study in studies]
-        kills += supervise(made, lambda: made.is_delivered(*ids), patches)
+        with made.store() as store:
+            kills += supervise(made, lambda: made.is_delivered(*ids, store=store), patches)
         died = [path.name for path in tmp_path.glob("*.died")]
         assert len(died) == kills == len(server) + len(client), sorted(died)
         assert_network_sound(made, undisturbed_studies)
