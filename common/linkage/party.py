@@ -219,7 +219,7 @@ class LinkingParty(Party):
         hop = 2 * hops + 2 - number  # of the list that is on its way back
         length = self._length(plan.after(name, -hop))
         if hop == hops:
-            text = text or self._state.pop(_BACK).tobytes()
+            text = self._state.pop(_BACK).tobytes() if plan.compare == self._me.name else text
             order, there = places.read_marks(text, plan, shortest, length)
             self._state[ORDER] = np.frombuffer(order, np.uint8)
         else:

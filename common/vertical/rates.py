@@ -187,7 +187,8 @@ def _told(seat: Seat, known: Known, values: Reals, exposure: Exposure | None) ->
     parts, _ = yield from seat.exchange(mine, sizes=sizes, note=note)
     told = parts[plan.position][known.counts[plan.position] :]
     powers = told[:-1][told[:-1] >= 0]
-    if not (0 < told[-1] < np.inf and len(powers) and powers.max() <= np.log2(known.persons)):
+    fewest = plan.options.smallest_cell  # persons with an event, so events: else it had refused
+    if not (fewest <= told[-1] < np.inf and len(powers) and powers.max() <= np.log2(known.persons)):
         raise JointRefused("the outcome's holder told events or intervals that can't be")
     variances = [part[:count] for part, count in zip(parts, known.counts, strict=True)]
     return {

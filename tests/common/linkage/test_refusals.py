@@ -146,6 +146,12 @@ def test_whoever_compares_cant_open_padding_or_say_a_number_too_low() -> None:
     with pytest.raises(JointRefused, match="has linked what is no row of a party"):
         Tampered(rows, OPTIONS, at=(2, COORDINATOR), done=all_places).linked()
 
+    def nothing(letters: Letters) -> Letters:
+        return dict.fromkeys(letters, b"")
+
+    with pytest.raises(JointRefused, match="places that came are none of a list"):
+        Tampered(rows, OPTIONS, at=(2, COORDINATOR), done=nothing).linked()
+
     def two(letters: Letters) -> Letters:
         return {to: text[:ORDER_BYTES] + b"\xc0\x00" for to, text in letters.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from tests.common.vertical.consortium import Consortium
 from tests.common.vertical.table import DEALER
 from wardround.common.errors import JointRefused
 from wardround.common.joint.party import Party
+from wardround.common.vertical import rates
 from wardround.common.vertical.coarse import Coarse, cleared, opened
+from wardround.common.vertical.exposure import Exposure
 from wardround.common.vertical.precision import (
     Precision,
     checked_factor,
@@ -218,6 +221,21 @@ def test_what_cannot_be_is_refused_in_one_line(alter: Any, model: str, said: str
     alter(found)
     why, _ = refusal(consortium(found, model))
     assert said in why and "\n" not in why
+
+
+@pytest.mark.parametrize("events", [0.0, 5e-324, 4.0, np.nan, np.inf, -1e308])
+def test_a_number_of_events_that_cannot_be_ends_it(
+    events: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A holder of outcomes that tells another one than its model lets it have."""
+    honest = rates.constant
+
+    def lying(counts: Any) -> Exposure:
+        return replace(honest(counts), events=np.array([events]))
+
+    monkeypatch.setattr(rates, "constant", lying)
+    why, _ = refusal(consortium(draw(600), "poisson"))
+    assert why == "the outcome's holder told events or intervals that can't be"
 
 
 @pytest.mark.parametrize("rows", [1, 33, 150])
