@@ -270,6 +270,9 @@ class BlindModels:
         if largest not in (None, blind.largest) or not blind.survivors:
             raise ProtocolRefused("the sum was made on other terms than the plan's")
         key, _ = self._key(blind.key)
+        names = blind.survivors
+        if list(names) != sorted(set(names)) or not set(names) <= set(key.members):
+            raise ProtocolRefused("the sum is said to be of hospitals that don't have its key")
         mask = BlindMask(key, blind.round, _digest(received), self._ckks)
         threads = self._config.secure_aggregation.threads
         words, limbs = read_sum(

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from wardround.common.settings import VerticalOptions
 from wardround.common.tasks.linked.options import LinkedOptions
 
-LINEAR_SUMS = ("linear", "logistic")
-"""Models of which sums of inputs and the outcome are opened as they are."""
 _FINE = 13
 """Bits: 8 below a deviation, 2 above, 3 for what up to 64 rests tell together."""
 
@@ -64,10 +62,7 @@ class Plan:
     def bits(self, name: str, persons: int) -> float:
         """What linear sums say of each column of a party to who has the others, at most: one with
         numbers is told to 1/256 of its deviation, at several points with other rests (``_FINE``);
-        counts spread as the root of the persons. Of other models, which ``coarse`` counts, it is
-        0."""
-        if self.options.model not in LINEAR_SUMS:
-            return 0.0
+        counts spread as the root of the persons."""
         spread = 2 + math.log2(max(persons, 2)) / 2
         fine = coarse = 0
         for other, categories in zip(self.parties, self.categories, strict=True):

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, JointRefused
 from wardround.common.joint.party import COORDINATOR, JointProcedure, Me, Party, Turn
@@ -147,7 +149,7 @@ def linked_rows(me: Me, plan: Plan) -> _Rows:
     if not len(rows):
         raise JointRefused("nobody is linked")
     bits, outcome = plan.bits(me.name, len(rows)), outcome_of(rows, options)
-    if outcome is not None and bits and arrangements(outcome) < bits:
+    if outcome is not None and arrangements(np.atleast_2d(outcome)[-1]) < bits:
         raise JointRefused(
             "too few persons, or too few of one outcome, for sums with so many inputs: they could "
             "be solved for outcomes; ask for fewer inputs"

@@ -314,6 +314,13 @@ def test_a_sum_on_other_terms_than_the_plans_and_one_of_a_model_that_is_not_here
     ):
         with pytest.raises((ReplyRefused, RequestRefused), match=words):
             models.arrived(sent(came, replace(one, **changed)), layout, ["w"])
+    models.keep_key(GroupKey(b"k" * 32, ("a", "b", "c"), b"s" * 32), b"n" * 32)
+    # each name is a mask as long as the model: 65,535 of them would be hours of work
+    for names in (("a", "d"), ("b", "a"), ("a", *["b"] * 60_000)):
+        with pytest.raises(ProtocolRefused, match="hospitals that don't have its key"):
+            models.arrived(sent(came, replace(one, survivors=names)), layout, ["w"])
+    with pytest.raises(ProtocolRefused, match="can't be read"):
+        models.arrived(sent(came, one), layout, ["w"])
 
 
 def sent(arrays: Arrays, blind: Blind) -> SentModel:
