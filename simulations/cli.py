@@ -154,10 +154,13 @@ def analyse(
         typer.Option(metavar="RUN", help="Go on with one that was stopped."),
     ] = None,
 ) -> None:
-    """Describe the data of all hospitals, or work out statistics of them, simulated here.
+    """What `procedure.name` asks other than to train, simulated here; else data are described.
 
-    Between machines: submit a study with `[procedure] name = "describe"` or `"statistics"`.
+    Between machines: submit a study with `[procedure] name = "describe"`, `"statistics"`,
+    `"linkage"`, `"vertical"`, ...
     """
+    from wardround.common.linkage.procedure import TOLD as LINKAGE
+    from wardround.common.linkage.procedure import sentence
     from wardround.common.procedures.statistics.procedure import FILE
     from wardround.common.vertical.page import text as vertical_text
     from wardround.common.vertical.told import TOLD as VERTICAL
@@ -177,6 +180,8 @@ def analyse(
         )
     for text in answers(found.published[FILE], console.width) if FILE in found.published else ():
         console.print(text)
+    if LINKAGE in found.published:
+        console.print(Text(sentence(found.published[LINKAGE])))
     if VERTICAL in found.published:
         console.print(Text(vertical_text(found.published[VERTICAL])))
     for name in found.published:

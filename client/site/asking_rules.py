@@ -21,7 +21,7 @@ class AskingRules(MachineRules):
             'what may be asked: `"train"` a model; `"describe"` the data, `"statistics"` of them, '
             '`"trees"`; `"evaluate"`, `"calibrate"` or `"monitor"` a finished model; to find the '
             'same persons in several places (`"linkage"`), and compute with what each has of them '
-            '(`"vertical"`)'
+            '(`"vertical"`, `"split"`)'
         ),
     )
     smallest_cell: int = Field(

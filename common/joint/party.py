@@ -102,7 +102,8 @@ def check_parties(procedure: JointProcedure, hospitals: Sequence[str]) -> None:
         raise ConfigError(
             f"the parties of '{procedure.name}' are {', '.join(procedure.parties)}, and the "
             f"federation {what}",
-            mend="name in [task.parties] all hospitals that take part, and no other",
+            mend="name in [task.parties] all hospitals that take part, and no other (a network's "
+            "study of some of them: study.hospitals)",
         )
 
 

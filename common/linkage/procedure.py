@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from wardround.common.config.load import Config
-from wardround.common.errors import ConfigError
 from wardround.common.joint.party import COORDINATOR, JointProcedure, Me, Party
 from wardround.common.linkage.compare import Comparer
 from wardround.common.linkage.party import LinkingParty
@@ -47,15 +46,17 @@ class Linkage(JointProcedure):
         assert isinstance(options, LinkageOptions)
         parties = getattr(getattr(task, "options", None), "parties", None)
         if parties is None:
-            raise ConfigError(
-                "task.name: a linkage needs rows with identifiers; name = 'linked' has them"
+            raise config.error(
+                "task.name", "a linkage needs rows with identifiers", "name = 'linked' has them"
             )
         names = tuple(sorted(parties))
         if options.compare not in (COORDINATOR, *names):
             who = ", ".join(f"'{name}'" for name in (COORDINATOR, *names))
-            raise ConfigError(f"procedure.compare: '{options.compare}' is none of {who}")
+            raise config.error("procedure.compare", f"'{options.compare}' is none of {who}")
         if options.smallest > options.most_rows:
-            raise ConfigError("procedure.smallest: more than most_rows, so nobody could be linked")
+            raise config.error(
+                "procedure.smallest", "more than most_rows, so nobody could be linked"
+            )
         return cls(names, options)
 
     @property
@@ -98,3 +99,9 @@ class Linkage(JointProcedure):
             "order": order.hex(),
         }
         return {TOLD: json.dumps(text, sort_keys=True)}
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """What ``linkage.json`` says, for people."""
+    who = ", ".join(found["parties"])
+    return f"at least {found['linked_at_least']:,} persons are at all of {who}"

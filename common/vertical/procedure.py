@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from wardround.common.config.load import Config
-from wardround.common.errors import ConfigError, JointRefused
+from wardround.common.errors import JointRefused
 from wardround.common.joint.party import COORDINATOR, JointProcedure, Me, Party, Turn
 from wardround.common.secagg.keys import derive
 from wardround.common.settings import VERTICAL, VerticalOptions
@@ -51,7 +51,7 @@ class Vertical(JointProcedure):
         options = config.procedure.settings
         linked = getattr(task, "options", None)
         assert isinstance(options, VerticalOptions) and isinstance(linked, LinkedOptions)
-        _check(options, linked)
+        _check(config, options, linked)
         return cls(options, linked)
 
     @property
@@ -106,30 +106,29 @@ class Vertical(JointProcedure):
         return Talking(lambda memory: _dealer(self.plan, me, memory), me.state)
 
 
-def _check(options: VerticalOptions, task: LinkedOptions) -> None:
+def _check(config: Config, options: VerticalOptions, task: LinkedOptions) -> None:
     """Raise ConfigError, by key, where settings don't go together."""
     holder = task.parties[task.holder or ""]
     survival = holder.time is not None
     if survival != (options.model == "cox"):
         wanted = "time and event" if options.model == "cox" else "outcome"
-        raise ConfigError(
-            f"procedure.model: '{options.model}' needs {wanted}, which [task.parties."
-            f"{task.holder}] hasn't"
+        raise config.error(
+            "procedure.model",
+            f"'{options.model}' needs {wanted}, which [task.parties.{task.holder}] hasn't",
         )
-    if options.model not in _MODELS:
-        raise ConfigError(f"procedure.model: '{options.model}' isn't computed on shares yet")
     if options.dealer != COORDINATOR:
         if options.dealer not in task.parties:
-            raise ConfigError(
-                f"procedure.dealer: '{options.dealer}' is neither 'coordinator' nor a party"
+            raise config.error(
+                "procedure.dealer", f"'{options.dealer}' is neither 'coordinator' nor a party"
             )
         if list(task.parties[options.dealer].named()):
-            raise ConfigError(
-                f"procedure.dealer: '{options.dealer}' has columns, and would know the masks of "
-                "all others: take the coordinator, or a party without columns"
+            raise config.error(
+                "procedure.dealer",
+                f"'{options.dealer}' has columns, and would know the masks of all others",
+                "take the coordinator, or a party without columns",
             )
     if len(task.parties) - (options.dealer in task.parties) < 2:
-        raise ConfigError("task.parties: two of them need columns, the dealer not counted")
+        raise config.error("task.parties", "two of them need columns, the dealer not counted")
 
 
 class _Rows:

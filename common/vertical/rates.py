@@ -121,7 +121,9 @@ def regress(seat: Seat, known: Known, values: Reals, outcome: Reals | None) -> A
     intercept = None
     if options.model == "poisson":
         intercept = yield from _intercept(start, point, ended.get("rates"))
-    figures = {"events": events, "intervals": float(side.exposures.count)}
+    figures = {"events": events}
+    if options.model == "cox":
+        figures["intervals"] = float(side.exposures.count)
     return Fitted(side.kept, point, errors, intercept, number, figures)
 
 

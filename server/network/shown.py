@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from wardround.common.errors import WardroundError
+from wardround.common.settings import TRAIN
 from wardround.common.study.study import SignedStudy, Study
 from wardround.server.display.board import Board
 from wardround.server.display.studies import StudiesBoard
@@ -103,6 +104,9 @@ class Shown:
 
 
 def _rounds(study: Study | None) -> int:
+    """As asked; 0 of what trains nothing."""
     settings = tomllib.loads(study.settings) if study else {}
+    if settings.get("procedure", {}).get("name", TRAIN) != TRAIN:
+        return 0
     rounds = settings.get("federation", {}).get("rounds", 0)
     return rounds if isinstance(rounds, int) else 0

@@ -346,7 +346,8 @@ class Studies:
         with self._lock:
             run = self.runs.get(id)
         if run is not None:
-            return Progress(_rounds_of(run.run), run.config.federation.rounds)
+            rounds = run.config.federation.rounds if run.config.procedure.trains else 0
+            return Progress(_rounds_of(run.run), rounds)
         row = self._store.get(id)
         done = _rounds_of(RunDirectory(self._folder(row)))
         return Progress(done, done) if row.state == "complete" else Progress(done, 0)

@@ -108,6 +108,8 @@ def _fill(making: Path, run: RunDirectory, signed_study: bytes) -> None:
     asked = "procedure" in summary
     answers = shared_answers(summary, config.secure_aggregation.enabled) if asked else []
     told = shared_summary(summary, rounds, shown, bool(answers) or not asked)
+    if asked:
+        told["published"] = answers  # the report is made of these
     texts = {"run.json": to_json(told, indent=2), "config.toml": shared_toml(config)}
     if asked:
         for name in answers:

@@ -56,8 +56,8 @@ def report_procedure(run: RunDirectory) -> bool:
 
 
 def _report_files(run: RunDirectory) -> bool:
-    """Of a procedure of one's own: what it has published, as it is; its own page where it has one.
-    False where the run isn't of a procedure."""
+    """Of a joint procedure or one of one's own: what it has published, as it is; its own page where
+    it has one. False where the run isn't of a procedure."""
     summary = run.summary()
     if "procedure" not in summary:
         return False
@@ -65,7 +65,11 @@ def _report_files(run: RunDirectory) -> bool:
     if run.report.name in names:
         return True
     parts = [f"<p>{escape(str(summary.get('purpose', '')))}</p>"]
+    pages = [name for name in names if name.endswith(".html")]
     try:
+        if len(pages) == 1:
+            write_atomically(run.report, (run.path / pages[0]).read_bytes())
+            return True
         for name in names:
             text = (run.path / name).read_text("utf-8")[:_MOST_SHOWN]
             parts.append(f"<h2>{escape(name)}</h2>\n<pre>{escape(text)}</pre>")

@@ -24,6 +24,8 @@ from wardround.common.tasks.linked.rows import LinkedRows
 _MOST_BAD = 0.5
 _CHECK_LEAST = 20
 """Of fewer filled cells most may be wrong without that meaning another rule."""
+_DOUBT = "is it another kind of number (task.identifiers), or another column?"
+_DOUBTS = {"date": "say how dates are written (task.dialect.dates), or is it another column?"}
 Mask = NDArray[np.bool_]
 
 
@@ -128,7 +130,7 @@ def _check_bad(
     if there >= _CHECK_LEAST and count > _MOST_BAD * there:
         raise DataError(
             f"{_where(table)}: column '{column}': {count} of {there} texts aren't by the rule "
-            f"'{rule}'; is it another kind of number (task.identifiers), or another column?"
+            f"'{rule}'; {_DOUBTS.get(rule, _DOUBT)}"
         )
     if options.incomplete == "leave_out":
         return

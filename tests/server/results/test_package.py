@@ -126,6 +126,20 @@ def test_of_two_hospitals_in_plain_no_figure_is_shown(run_of: Any) -> None:
     assert TOO_FEW.replace("'", "&#39;") in report and "was measured" not in report
 
 
+def test_the_report_of_what_trains_nothing_is_what_was_published(run_of: Any) -> None:
+    run = run_of()
+    published = {"vertical.json": "{}", "vertical.html": "<p>a table</p>"}
+    for name, text in published.items():
+        (run.path / name).write_text(text)
+    run.update(procedure="vertical", published=sorted(published), answered=list(NAMES))
+    folder = make_package(run, SERVER, network="net")
+    assert (folder / "report.html").read_text() == published["vertical.html"]
+    run.update(published=["vertical.json"])
+    shutil.rmtree(folder)
+    folder = make_package(run, SERVER, network="net")
+    assert "<h2>vertical.json</h2>" in (folder / "report.html").read_text()
+
+
 ROW = {
     "round": 3,
     "hidden": True,

@@ -46,7 +46,9 @@ def test_one_file_is_linked_and_regressed(tmp_path: Path, dealer: str) -> None:
     (tmp_path / "all.csv").write_text("\n".join(["mrn,age,crp,gene,score", *lines]) + "\n")
     more = ["data.path=all.csv", *(["procedure.dealer=university"] if dealer else [])]
     config = parse_config(TEXT.replace("{dealer}", dealer), more, path=tmp_path / "federation.toml")
-    told = analyse(config).published["vertical.json"]
+    done = analyse(config)
+    told = done.published["vertical.json"]
+    assert (done.run_directory / "report.html").read_text() == done.published["vertical.html"]
     found = {one["column"]: one for one in told["coefficients"]}
     assert told["persons_at_most"] == 100
     assert told["dealer"] == ("university" if dealer else "coordinator")

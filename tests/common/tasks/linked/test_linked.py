@@ -18,6 +18,7 @@ from wardround.client.data.shard import OwnShard
 from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, DataError
+from wardround.common.joint.known import make_joint
 from wardround.common.tasks.data.allowance import allowing
 from wardround.common.tasks.linked import LinkedRows, LinkedTask
 
@@ -188,6 +189,9 @@ def test_another_rule_than_the_columns_is_told_by_how_many_it_refuses(tmp_path: 
     options = {"identifiers": {"nhs": "nhs"}, "parties": {"lab": {"numeric": ["crp"]}, "x": {}}}
     with pytest.raises(DataError, match=r"column 'nhs': 3\d of 40 texts aren't by the rule 'nhs'"):
         rows(path, "lab", **options)
+    options["identifiers"] = {"nhs": "date"}
+    with pytest.raises(DataError, match=r"by the rule 'date'; say how dates are written \(task\."):
+        rows(path, "lab", **options)
 
 
 @pytest.mark.parametrize(
@@ -323,3 +327,20 @@ def test_the_plainest_file_of_a_linkage() -> None:
 def test_another_task_has_no_identifiers() -> None:
     with pytest.raises(ConfigError, match=r"task.name: 'linkage' is of rows by identifiers"):
         make_task(parse_config('[procedure]\nname = "linkage"'))
+
+
+@pytest.mark.parametrize(
+    ("procedure", "message"),
+    [
+        ('"linkage"\ncompare = "nobody"', r":11: procedure.compare: 'nobody' is none of"),
+        ('"linkage"\nsmallest = 30\nmost_rows = 20', r":11: procedure.smallest: more than most_r"),
+        (f'"vertical"{VERTICAL}\ndealer = "x"', r":13: procedure.dealer: 'x' is neither"),
+        (f'"vertical"{VERTICAL}\ndealer = "lab"', r":13: procedure.dealer: 'lab' has columns"),
+        ('"vertical"\nlink = "x"\nmodel = "cox"', r":12: procedure.model: 'cox' needs time and"),
+    ],
+)
+def test_options_that_dont_fit_are_told_by_file_and_line(procedure: str, message: str) -> None:
+    text = TOML.lstrip().replace('"linkage"', procedure)
+    config = parse_config(text, path=Path("study.toml"))
+    with pytest.raises(ConfigError, match=rf"study\.toml{message}"):
+        make_joint(config, make_task(config))
