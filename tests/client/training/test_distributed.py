@@ -30,6 +30,7 @@ from wardround.client.requests.local import local_update
 from wardround.client.site.kit import Kit
 from wardround.client.state import ClientState
 from wardround.client.training.distributed import TrainingProcesses
+from wardround.client.training.replica import work
 from wardround.client.training.settings import check_training
 from wardround.client.training.teaching import beside
 from wardround.common.config.load import parse_config
@@ -82,8 +83,14 @@ PRIVATE = "[privacy]\nunit = '{}'\nnoise = 'local'\nnoise_multiplier = 1.0\n"
 
 
 @pytest.fixture
-def hospital(tmp_path: Path) -> Iterator[Callable[..., Hospital]]:
-    """A hospital as its process makes it: hospital(training, model); closed afterwards."""
+def hospital(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hospital]]:
+    """A hospital as its process makes it: hospital(training, model); closed afterwards.
+
+    Its processes are forks of one that has imported torch, which each would take seconds for; they
+    are begun as they are in use in the test of how they end, by a program of its own."""
+    forks = torch.multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload([work.__module__, "torch._dynamo", "tests.client.small_models"])
+    monkeypatch.setattr(torch.multiprocessing, "get_context", lambda method: forks)
     (tmp_path / "nets.py").write_text(TASK)
     made: list[Hospital] = []
 
