@@ -17,12 +17,12 @@ TASK = ROOT / "examples" / "own_task" / "task.py"
 @pytest.mark.parametrize(
     ("strategy", "stride"),
     [
-        ("name = 'scaffold'", 7),
-        ("name = 'fedadam'\npersonal_layers = ['4.*']", 9),
+        ("name = 'scaffold'", 13),
+        ("name = 'fedadam'\npersonal_layers = ['4.*']", 17),
         (
             "name = 'fedadam'\n[privacy]\nunit = 'hospital'\nnoise = 'distributed'\n"
             "clipping = 'adaptive'\nnoise_multiplier = 1.0",
-            11,
+            16,
         ),
     ],
 )
