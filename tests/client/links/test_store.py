@@ -311,3 +311,11 @@ def test_records_say_what_a_link_is(tmp_path: Path, store_in: Callable[..., Link
     with pytest.raises(ProvisionError, match=r"helped.*"):
         (kept.folder / "helped.json").write_text("[")
         Helped(kept.folder).total("lab")
+
+
+def test_a_step_that_is_made_again_with_fewer_counts_as_the_larger_one(tmp_path: Path) -> None:
+    helped = Helped(tmp_path)
+    assert helped.note("aa", "run", 1, {"lab": 5, "ward": 2})
+    assert not helped.note("aa", "run", 1, {"lab": 3})
+    assert helped.note("aa", "run", 1, {"lab": 3, "ward": 4})
+    assert (helped.total("lab"), helped.total("ward")) == (Total(1, 5), Total(1, 4))

@@ -74,10 +74,12 @@ def test_a_key_that_its_party_hasnt_signed_is_refused() -> None:
     (first,) = table.play(1)
     asked = table.requests(1, first)["a"]
     forged = signed_key(table.setting, "b", b"s" * 32, Identity.generate())
+    replaced = signed_key(table.setting, "a", b"s" * 32, table.identities["a"])
     for keys, why in (
         ({**asked.keys, "b": forged}, "the key of 'b' is not signed by it"),
         ({**asked.keys, "b": asked.keys["a"]}, "the key of 'b' is not signed by it"),
         ({**asked.keys, "b": b"\0" * 96}, "the key of 'b' is not signed by it"),
+        ({**asked.keys, "a": replaced}, "own key was replaced"),
         ({**asked.keys, "c": asked.keys["b"]}, "not those of the plan's parties"),
         ({"a": asked.keys["a"]}, "not those of the plan's parties"),
     ):
@@ -129,3 +131,26 @@ def test_a_party_that_failed_on_its_way_goes_on_from_the_step_before(
         with pytest.raises(MemoryError):
             table.seats["a"].take(asked)
     assert table.seats["a"].take(asked) == whole[3]["a"]
+
+
+@pytest.mark.parametrize(
+    ("turn", "why"),
+    [
+        (Turn({"b": bytes(9)}), "longer than the plan has it"),
+        (Turn({"c": bytes(8)}), "writes to somebody who is none"),
+        (Turn({"b": bytes(8)}, over=True), "is over writes letters"),
+        (Turn(over=True, told={"sum.json": "{ }"}), "tells is not what the plan has"),
+        (Turn(over=True, told={"sum.json": "\n"}), "tells is not what the plan has"),
+        (Turn(over=True, told={"rows.json": ""}), "tells is not what the plan has"),
+    ],
+)
+def test_what_the_plan_doesnt_have_leaves_no_party(
+    monkeypatch: pytest.MonkeyPatch, turn: Turn, why: str
+) -> None:
+    table = Table()
+    turns = table.play(2)
+    asked = table.requests(2, turns[1])["a"]
+    monkeypatch.setattr(Counts, "step", lambda self, number, letters: turn)
+    with pytest.raises(JointRefused, match=why):
+        table.seats["a"].take(asked)
+    assert table.records["a"]["joint"]["step"] == 1 and not table.kept

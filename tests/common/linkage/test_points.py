@@ -86,3 +86,11 @@ def test_any_bytes_are_places_or_refused(text: bytes) -> None:
         assert 3 <= len(places.read_marks(text, PLAN, 4, 12)[1]) <= 4
     except JointRefused:
         pass
+
+
+def test_a_run_and_a_use_have_scalars_of_their_own() -> None:
+    """The secret under which a list comes home is none that others' lists are under."""
+    made = {
+        (run, use): scalar_of(b"k" * 32, run, use) for run in (b"1", b"2") for use in ("all", "own")
+    }
+    assert len(set(made.values())) == 4
