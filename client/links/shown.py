@@ -25,7 +25,8 @@ def listed(state: Path) -> list[str]:
     helped = Helped(state / FOLDER)
     for party in helped.parties():
         total = helped.total(party)
-        lines.append(f"helped {_text(party)}: {total.linkages} linkages, {total.ids} identifiers")
+        many = f"{total.linkages} linkage{'s' * (total.linkages != 1)}"
+        lines.append(f"helped {_text(party)}: {many}, {total.ids} identifiers")
     return lines or ["no link is kept here, and no linkage was helped"]
 
 

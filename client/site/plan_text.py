@@ -163,7 +163,9 @@ def _asking(manifest: Manifest) -> list[tuple[str, str]]:
     """Of a study that trains nothing: what is asked, and how often."""
     steps = f"at most {manifest.steps}, one sum of all hospitals each"
     if manifest.procedure in JOINT:
-        steps = f"at most {manifest.steps}, in each a sealed letter to each other party"
+        steps = (
+            f"at most {manifest.steps}: one for keys, in each other sealed letters between parties"
+        )
     elif manifest.secure_aggregation.enabled:
         steps += f"; for each at most {manifest.uploads} masked vectors, of which one sum is opened"
     else:

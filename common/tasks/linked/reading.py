@@ -184,7 +184,8 @@ def _without_duplicates(rows: LinkedRows) -> LinkedRows:
         raise rows.table.wrong(
             np.array(again, dtype=np.int64),
             sorted(rows.options.identifiers)[0],
-            f"{many} the same identifiers as an earlier one; keep one row of a "
+            f"{many} the same identifiers ({', '.join(sorted(rows.options.identifiers))}) as an "
+            "earlier one; keep one row of a "
             "person, add an identifier, or set task.duplicates = 'leave_out'",
         )
     kept = np.ones(len(rows), dtype=np.bool_)
