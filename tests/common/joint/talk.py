@@ -23,7 +23,7 @@ class Counts(Party):
 
     def __init__(self, me: Me) -> None:
         self.me, self.turns = me, 0
-        self._sum = np.array([me.secret[0]], np.uint64) if me.state is None else me.state["sum"]
+        self.total = np.array([me.secret[0]], np.uint64) if me.state is None else me.state["sum"]
         self._large = np.zeros(5, np.uint16) if me.state is None else me.state["large"]
         self.others = {*me.parties, COORDINATOR} - {me.name}
 
@@ -31,14 +31,14 @@ class Counts(Party):
         self.turns += 1
         if number and set(letters) != self.others:
             raise JointRefused("a letter is lacking")
-        self._sum = self._sum + sum(int.from_bytes(one, "big") for one in letters.values())
+        self.total = self.total + sum(int.from_bytes(one, "big") for one in letters.values())
         if number == TURNS:
-            return Turn(over=True, told={"sum.json": "{}"}, kept={"sum": self._sum})
-        text = int(self._sum[0]).to_bytes(8, "big")
+            return Turn(over=True, told={"sum.json": "{}"}, kept={"sum": self.total})
+        text = int(self.total[0]).to_bytes(8, "big")
         return Turn(dict.fromkeys(self.others, text))
 
     def state(self) -> State:
-        return {"sum": self._sum, "large": self._large}
+        return {"sum": self.total, "large": self._large}
 
 
 class Counting(JointProcedure):

@@ -123,7 +123,7 @@ def test_a_party_that_failed_on_its_way_goes_on_from_the_step_before(
     asked = table.requests(3, table.play(3)[-1])["a"]
 
     def fails(party: Counts, number: int, letters: object) -> Turn:
-        party._sum = party._sum + 1
+        party.total = party.total + 1
         raise MemoryError
 
     with monkeypatch.context() as patch:
