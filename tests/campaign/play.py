@@ -153,7 +153,9 @@ def follow(case: Case, message: str, said: Sequence[str] = ()) -> Iterator[Case]
 
     if "set either epsilon" in message:
         kept = {k: v for k, v in settings.items() if k != "privacy.noise_multiplier"}
-        yield replace(case, settings=kept | {"privacy.epsilon": 30.0})
+        for epsilon in (30.0, settings.get("privacy.epsilon_limit")):
+            if epsilon is not None:
+                yield replace(case, settings=kept | {"privacy.epsilon": epsilon})
     if "has no effect" in message:
         yield from (without(key) for key in settings if f"{key}: has no effect" in message)
         for table in re.findall(r"(\w+\.\w+): has no effect", message):  # of a table in a table

@@ -199,6 +199,7 @@ def test_noise_on_inputs_that_are_no_measurements_is_refused() -> None:
         left_out = staticmethod(lambda raw: [])
         measured = staticmethod(lambda raw: True)
         unused = staticmethod(lambda raw, totals: [])
+        at = staticmethod(lambda raw, hospital: raw)
 
         def labels(self, raw: Examples) -> np.ndarray:
             return raw.targets.numpy()
