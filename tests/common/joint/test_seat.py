@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.common.joint.talk import TURNS, Counts, Table
 from wardround.common.errors import JointRefused, RequestRefused
 from wardround.common.joint.party import COORDINATOR, Turn
-from wardround.common.joint.sealing import signed_key
+from wardround.common.joint.sealing import Session, signed_key
 from wardround.common.protocol.letters import LettersRequest
 from wardround.common.trust.identity import Identity
 
@@ -154,3 +154,15 @@ def test_what_the_plan_doesnt_have_leaves_no_party(
     with pytest.raises(JointRefused, match=why):
         table.seats["a"].take(asked)
     assert table.records["a"]["joint"]["step"] == 1 and not table.kept
+
+
+def test_a_letter_that_its_party_sealed_too_long_is_refused() -> None:
+    """The server holds lengths, too; a party that works together with it gets no further."""
+    table = Table()
+    turns = table.play(3)
+    asked = table.requests(3, turns[2])["a"]
+    keys = table.requests(1, turns[0])["a"].keys
+    b = Session.of(table.setting, "b", b"bkey".ljust(32, b"."), keys, table.roster)
+    long = b.sealed(2, {"a": bytes(table.procedure.letter_bytes + 1)})
+    with pytest.raises(JointRefused, match="longer than the plan has it"):
+        table.seats["a"].take(replace(asked, letters={**asked.letters, "b": long["a"]}))
