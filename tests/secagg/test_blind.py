@@ -42,7 +42,7 @@ from wardround.common.secagg.blind import (
     read_exact,
     read_sum,
 )
-from wardround.common.secagg.content import CHECK, OPEN, training_layout
+from wardround.common.secagg.content import CHECK, OPEN, record_digest, training_layout
 from wardround.common.secagg.encoding import encode_exact, signed_words
 from wardround.common.secagg.group_key import GroupKey
 from wardround.common.secagg.messages import FIRST, Blind
@@ -321,6 +321,28 @@ def test_a_sum_on_other_terms_than_the_plans_and_one_of_a_model_that_is_not_here
             models.arrived(sent(came, replace(one, survivors=names)), layout, ["w"])
     with pytest.raises(ProtocolRefused, match="can't be read"):
         models.arrived(sent(came, one), layout, ["w"])
+
+
+def test_the_first_model_is_the_plans_and_none_earlier_than_a_hospitals_own_is_taken() -> None:
+    config = parse_config("[secure_aggregation]\nblind = true\n")
+    first = {"w": np.ones(3, np.float32)}
+    plan = SimpleNamespace(largest_weight=5, first_model=record_digest(encode_arrays(first)).hex())
+    hospital: Any = SimpleNamespace(config=config, plan=plan)
+    layout, state = layout_of(first), ClientState(RecordDict())
+    models = BlindModels(hospital, state)
+    with pytest.raises(ProtocolRefused, match="isn't the one that the plan has"):
+        models.arrived(sent({"w": np.zeros(3, np.float32)}, FIRST), layout, ["w"])
+    assert models.arrived(sent(first, FIRST), layout, ["w"]).server_round == 0
+    later = ClientState(RecordDict())
+    kept = state.of_run("blind-0")
+    assert kept is not None
+    later.keep_of_run("blind-2", kept)
+    models = BlindModels(hospital, later)
+    with pytest.raises(ProtocolRefused, match="first model comes again"):
+        models.arrived(sent(first, FIRST), layout, ["w"])
+    one = Blind(1, 0, b"k" * 32, b"c" * 32, 3, ("a", "b", "c"), 5, 0)
+    with pytest.raises(ProtocolRefused, match="has a later model"):
+        models.take_over(b"sealed", one, b"k" * 32)
 
 
 def sent(arrays: Arrays, blind: Blind) -> SentModel:

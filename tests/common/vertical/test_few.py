@@ -93,3 +93,10 @@ def test_a_scale_does_not_tell_the_farthest_person() -> None:
     told = scaled(far, 2001, 5)
     assert told.scale[0] == told.scale[1] == 2.0 ** math.ceil(math.log2(1e4 / 16))
     assert (np.abs(told.values) <= 16).all() and told.kinds.tolist() == [NUMBER, NUMBER]
+
+
+def test_a_two_valued_column_of_few_is_left_out_at_home() -> None:
+    """Whatever its arrangements: 4 of 1,000, or all but 4, are a count below the smallest cell."""
+    columns = [np.arange(1000) < number for number in (4, 5, 995, 996)]
+    found = scaled([column.astype(float) for column in columns], 1000, 5)
+    assert [kind == LEFT_OUT for kind in found.kinds] == [True, False, False, True]
