@@ -154,7 +154,7 @@ def analyse(
         typer.Option(metavar="RUN", help="Go on with one that was stopped."),
     ] = None,
 ) -> None:
-    """What `procedure.name` asks other than to train, simulated here; else data are described.
+    """Describe the data of all hospitals, or what else `procedure.name` asks, simulated here.
 
     Between machines: submit a study with `[procedure] name = "describe"`, `"statistics"`,
     `"linkage"`, `"vertical"`, ...

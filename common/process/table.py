@@ -93,7 +93,7 @@ COMMANDS = (
     Command(
         "analyse",
         RESEARCHER,
-        "Describe the data of all hospitals, or work out statistics of them, without a model.",
+        "Describe the data of all hospitals, or whatever else is asked than to train.",
         "wardround.simulations.cli",
         "simulate",
     ),
