@@ -5,7 +5,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help simulate test coverage chaos lint types check bench bench-peers clean
+.PHONY: help simulate test coverage chaos lint types check bench bench-peers dist audit lock clean
 help:
 	@echo "make simulate   set up, then run the example federation (ARGS='--set federation.rounds=5')"
 	@echo "make test       set up, then run the tests (ARGS='-k metrics')"
@@ -14,6 +14,8 @@ help:
 	@echo "make chaos      500 random campaigns of faults, 500 of lies, 100 lives of weeks, and all"
 	@echo "                faults and 50 campaigns of a network, real processes"
 	@echo "                (three and a half hours), then an hour of random settings over hospitals that differ"
+	@echo "make dist       sdist, wheel, their checks, a bill of materials and digests in dist/;  make audit"
+	@echo "                known weaknesses of what a hospital installs;  make lock  deploy/requirements-*.txt"
 	@echo "make bench      the quick benchmarks;  make bench-peers  set up peers that need their own"
 	@echo "make clean      remove the virtual environment"
 
@@ -84,5 +86,22 @@ bench-peers: | $(BIN)/python
 	$(PYTHON) -m venv .peers/pfl
 	.peers/pfl/bin/python -m pip install --quiet --disable-pip-version-check "pfl[pytorch]==0.6.0" "$$(grep '^torch==' constraints.txt)"
 
+# What a release is made with, in an environment of its own: its pins aren't ours
+RELEASE := .release/bin
+$(RELEASE)/.ready: .ci/release-tools.txt
+	$(PYTHON) -m venv .release
+	$(RELEASE)/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+dist: $(RELEASE)/.ready
+	PATH="$(CURDIR)/$(RELEASE):$$PATH" .ci/release dist
+
+audit: $(RELEASE)/.ready
+	PATH="$(CURDIR)/$(RELEASE):$$PATH" .ci/release audit
+
+# what hospitals and the server install, every version by its SHA-256
+lock: $(RELEASE)/.ready
+	PATH="$(CURDIR)/$(RELEASE):$$PATH" .ci/release lock
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .release

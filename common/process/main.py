@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from click import Command as ClickCommand
@@ -24,6 +24,7 @@ from wardround.common.durable.private import denied
 from wardround.common.errors import ConfigError, ProvisionError, WardroundError
 from wardround.common.process.command_help import restore_help
 from wardround.common.process.table import COMMANDS, Command
+from wardround.common.versions import own_version
 
 _EXTRAS = {
     "fastapi": "server",
@@ -96,8 +97,26 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from wardround.common.protocol.names import PROTOCOL  # brings flwr, which no help needs
+
+        print(f"wardround {own_version()}, protocol {PROTOCOL}")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Say which version this is and which protocol it speaks, and end.",
+        ),
+    ] = False,
+) -> None:
     """Federated learning for hospitals: the patients stay, the model travels."""
 
 
