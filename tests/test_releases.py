@@ -1,4 +1,4 @@
-"""What a release promises: one version everywhere, and lists by digest that are those of the pins."""
+"""What a release promises: one version everywhere, and lists by digest of the pinned packages."""
 
 from __future__ import annotations
 
