@@ -32,7 +32,8 @@ def decode(path: Path, options: ImagingOptions, place: str) -> Decoded | LeftOut
             return read_series(path, options, place)
         kind = kind_of(path)
         if kind == "nifti":
-            return fit(read_nifti(path, place), options, place, colours=False)
+            values, space = read_nifti(path, place)
+            return fit(values, options, place, colours=False, spacing=space.spacing)
         if kind == "picture":
             return read_picture(path, options, place)
         return read_dicom_image(path, options, place)

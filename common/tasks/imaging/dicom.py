@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, Unreadable
 from wardround.common.tasks.imaging.deidentify import deidentify, silent_pydicom
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def dicom_pixels(dataset: Dataset, windowed: bool, place: str) -> NDArray[Any]:
     padding = _padding_range(dataset)
     with silent_pydicom():
         deidentify(dataset)
-        values = dataset.pixel_array
+        values = _decompressed(dataset, place)
         if palette:
             colours = np.asarray(apply_color_lut(values, dataset))
             return (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else colours
@@ -70,6 +70,26 @@ def dicom_pixels(dataset: Dataset, windowed: bool, place: str) -> NDArray[Any]:
     if padding is None:
         return units
     return np.where((values >= padding[0]) & (values <= padding[1]), np.nan, units)
+
+
+def _decompressed(dataset: Dataset, place: str) -> NDArray[Any]:
+    """Stored values. By Pillow where it can: lossy pictures then have the same values whatever else
+    is installed. Raises Unreadable, which names the compression, and pydicom's errors."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated:
+        return dataset.pixel_array
+    for plugin in ("pillow", ""):
+        dataset.pixel_array_options(decoding_plugin=plugin)
+        try:
+            return dataset.pixel_array
+        except Exception:  # of the plugins, and of the libraries behind them
+            continue
+    name = syntax.name if not syntax.is_private and syntax.name != syntax else "a form of its own"
+    raise Unreadable(
+        f"{place}: its pixels, compressed as {name}, {dataset.get('BitsStored', '?')} bits, can't "
+        "be read; decompress it (gdcmconv --raw, dcmdjpeg), or where this computer may use GPL "
+        "software pip install pylibjpeg pylibjpeg-libjpeg, which reads JPEG of 12 bits"
+    )
 
 
 def _check_format(dataset: Dataset, place: str) -> None:

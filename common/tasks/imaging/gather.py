@@ -141,10 +141,16 @@ class Gathered:
             unnamed=unnamed if unnamed < len(found) else 0,
             noted=noted,
             keys=np.array(keys),
+            voxels=_voxels([image.voxel for image, *_ in found]),
         )
         if self._writer is None or self._room is None:
             return images
         return self._room.opened(self._writer.finish(facts(images)))
+
+
+def _voxels(found: list[tuple[float, ...] | None]) -> tuple[tuple[float, float], ...]:
+    known = [voxel for voxel in found if voxel is not None]
+    return tuple((min(axis), max(axis)) for axis in zip(*known, strict=True))
 
 
 def check_room(size_bytes: int) -> None:

@@ -30,6 +30,8 @@ class Images:
     unnamed : images of which the patient isn't known, where that of others is
     keys : N texts, of the content of each image's file ('' where the data says the split)
     noted : what the hospital should know, and of how many images that it read
+    voxels : mm of the files' images that one pixel stands for, along each axis: least, most; none
+        where files don't say
     named : N rows, what says whose each image is; of images to predict only
     """
 
@@ -42,6 +44,7 @@ class Images:
     noted: Mapping[str, int] = field(default_factory=dict)
     keys: NDArray[np.str_] | None = None
     named: pa.Table | None = None
+    voxels: tuple[tuple[float, float], ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -95,6 +95,7 @@ def facts(images: Images) -> dict[str, Any]:
         "unnamed": images.unnamed,
         "noted": dict(images.noted),
         "keys": None if images.keys is None else images.keys.tolist(),
+        "voxels": images.voxels,
     }
 
 
@@ -113,6 +114,7 @@ def _images(store: Store) -> Images:
         about["unnamed"],
         about["noted"],
         keys,
+        voxels=tuple((low, high) for low, high in about["voxels"]),
     )
 
 

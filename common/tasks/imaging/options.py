@@ -108,6 +108,15 @@ class ImagingOptions(Options):
             "each image's own extremes"
         ),
     )
+    spacing: list[Annotated[float, Field(ge=1e-3, le=1e3)]] | None = Field(
+        None,
+        min_length=2,
+        max_length=3,
+        description=(
+            "mm between pixels, along each axis of `size`: images are resampled to them, then cut "
+            "or filled up to `size` about their centre; left out: each image is stretched to `size`"
+        ),
+    )
     normalise: Literal["federated", "none"] = Field(
         "federated",
         description="mean and deviation of each channel over all hospitals, from sums; or not",
@@ -159,6 +168,8 @@ class ImagingOptions(Options):
             raise WrongKey("size", f"more than {_MOST_PIXELS} pixels in all; lower it")
         if self.window and not -math.inf < self.window[0] < self.window[1] < math.inf:
             raise WrongKey("window", "[low, high], finite, with low below high")
+        if self.spacing and len(self.spacing) != len(self.size):
+            raise WrongKey("spacing", f"needs a number for each of the {len(self.size)} of size")
         if len(self.size) == 2 and self.max_gap != _MAX_GAP:
             raise WrongKey("max_gap", "has no effect on images of two axes; leave it out")
         if "depth" in self.augment.flip and len(self.size) == 2:

@@ -20,6 +20,7 @@ from torch import Tensor
 from wardround.common.errors import DataError, Unreadable
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.imaging.options import ImagingOptions
+from wardround.common.tasks.imaging.space import CUT, in_millimetres
 
 NO_NUMBER = "pixels are no finite numbers, and count as the darkest"
 _LUMINANCE = (19595, 38470, 7471)
@@ -34,12 +35,15 @@ class Decoded:
     patient : a digest, or None
     left_out : of the image's own files (slices, pages)
     noted : what its hospital should know of it; completes 'in N images ...'
+    voxel : mm of the file's image that became one pixel of ``pixels``, along each axis; None where
+        the file doesn't say
     """
 
     pixels: Tensor
     patient: str | None = None
     left_out: tuple[LeftOut, ...] = ()
     noted: tuple[str, ...] = ()
+    voxel: tuple[float, ...] | None = None
 
 
 def fit(
@@ -48,6 +52,7 @@ def fit(
     place: str,
     colours: bool | None = None,
     inverted: bool = False,
+    spacing: Sequence[float] | None = None,
 ) -> Decoded:
     """Channels first, grey or in colours as asked for, windowed and resampled.
 
@@ -56,8 +61,10 @@ def fit(
     values : rows x columns, or depth x rows x columns, with channels behind if ``colours``
     colours : None for an array that doesn't say so: told by the number of its axes
     inverted : low values are bright (MONOCHROME1)
+    spacing : mm from pixel to pixel along each axis; None where the file doesn't say
 
-    Raises DataError for an image of other axes, or without a finite number.
+    Raises DataError for an image of other axes, without a finite number, or, where ``task.spacing``
+    is set, without a spacing of its own.
     """
     values = _channels_first(values, len(options.size), place, colours)
     if options.channels == 1 and len(values) == 3:
@@ -75,7 +82,31 @@ def fit(
         scale = (255 if scale.dtype == np.uint8 else 1) - scale
     if noted:
         scale = np.nan_to_num(scale, nan=0.0)
-    return Decoded(_resized(torch.from_numpy(scale.copy()), options.size), noted=noted)
+    return _sized(torch.from_numpy(scale.copy()), options, place, spacing, noted)
+
+
+def _sized(
+    pixels: Tensor,
+    options: ImagingOptions,
+    place: str,
+    spacing: Sequence[float] | None,
+    noted: tuple[str, ...],
+) -> Decoded:
+    """Of ``task.size``: by millimetres where ``task.spacing`` says so, else stretched to it."""
+    size = options.size
+    if options.spacing is None:
+        voxel = spacing and tuple(
+            step * before / after
+            for step, before, after in zip(spacing, pixels.shape[1:], size, strict=True)
+        )
+        return Decoded(_resized(pixels, size), noted=noted, voxel=voxel or None)
+    if spacing is None:
+        raise DataError(
+            f"{place}: its file doesn't say how many mm apart its pixels are, which task.spacing "
+            "needs; leave the setting out, or save it as DICOM or NIfTI with spacings"
+        )
+    found, cut = in_millimetres(pixels, spacing, options.spacing, size)
+    return Decoded(found, noted=(*noted, CUT) if cut else noted, voxel=tuple(options.spacing))
 
 
 def scaled(values: NDArray[Any], window: tuple[float, float] | None) -> NDArray[Any]:

@@ -26,7 +26,15 @@ from wardround.common.tasks.imaging.dicom import (
 from wardround.common.tasks.imaging.kinds import kind_of
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.pixels import NO_NUMBER, Decoded, fit
-from wardround.common.tasks.imaging.volume import Plane, Volume, assembled, check_orientation
+from wardround.common.tasks.imaging.space import NOWHERE, Space, turned
+from wardround.common.tasks.imaging.volume import (
+    AXIAL,
+    Plane,
+    Volume,
+    assembled,
+    check_orientation,
+    normal_of,
+)
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -85,8 +93,10 @@ def _fitted(
 ) -> Decoded:
     name = str(datasets[0].get("PatientID") or "").strip()
     colours, inverted = in_colours(datasets[0]), is_inverted(datasets[0])
-    volume = _one_volume(datasets, options, place)
-    image = fit(volume.values, options, place, colours, inverted)
+    volume, planes = _one_volume(datasets, options, place)
+    space = _space(volume, planes, datasets[0], volume.values.ndim - colours)
+    values, space = turned(volume.values, space)
+    image = fit(values, options, place, colours, inverted, space.spacing)
     # padding is no number either, and nothing to be told
     noted = tuple(line for line in image.noted if line != NO_NUMBER) + volume.noted
     return Decoded(
@@ -94,20 +104,46 @@ def _fitted(
         identifier_digest(name) if name else None,
         added([*left, *volume.left_out]),
         noted,
+        image.voxel,
     )
 
 
-def _one_volume(datasets: list[Dataset], options: ImagingOptions, place: str) -> Volume:
+def _space(volume: Volume, planes: Sequence[Plane], first: Dataset, axes: int) -> Space:
+    """How the image's axes lie: of a slice, or of slices that their positions order.
+
+    planes : of the slices; none where the file doesn't say how its frames lie
+    first : of the slices, or of the frames all
+    """
+    if not planes or (axes == 3 and len(volume.values) > 1 and volume.step is None):
+        return NOWHERE
+    within = _pixel_spacing(first)
+    if axes == 2:
+        lies = planes[0].axes
+        return Space(None if lies is None else np.array([lies[3:], lies[:3]]), within)
+    lies = planes[0].axes or AXIAL
+    thickness = first.get("SliceThickness")
+    step = volume.step or (float(thickness) if thickness else None)
+    return Space(
+        np.array([normal_of(lies), lies[3:], lies[:3]]),
+        None if within is None or step is None else (step, *within),
+    )
+
+
+def _one_volume(
+    datasets: list[Dataset], options: ImagingOptions, place: str
+) -> tuple[Volume, Sequence[Plane]]:
+    """The pixels, and how their slices lie; no planes where nothing says how frames do."""
     windowed, gap = options.window is not None, options.max_gap
     if len(datasets) == 1:
         planes = _frame_planes(datasets[0], place)
         frames = dicom_pixels(datasets[0], windowed, place)
         if len(planes) < 2:
-            return Volume(frames)
+            flat = int(datasets[0].get("NumberOfFrames") or 1) == 1
+            return Volume(frames), (planes or [_plane(datasets[0])]) if flat else []
         if len(planes) != len(frames):
             raise DataError(f"{place}: it says where {len(planes)} of {len(frames)} frames lie")
         check_orientation(planes, place)
-        return assembled(list(frames), planes, gap, place)
+        return assembled(list(frames), planes, gap, place), planes
     if any(int(dataset.get("NumberOfFrames") or 1) > 1 for dataset in datasets):
         raise DataError(
             f"{place}: several files, of which one has many frames and is a volume of its own; put "
@@ -123,7 +159,7 @@ def _one_volume(datasets: list[Dataset], options: ImagingOptions, place: str) ->
     planes = [_plane(dataset) for dataset in datasets]
     check_orientation(planes, place)
     values = [dicom_pixels(dataset, windowed, place) for dataset in datasets]
-    return assembled(values, planes, gap, place)
+    return assembled(values, planes, gap, place), planes
 
 
 def _may_be_read(dataset: Dataset, options: ImagingOptions, place: str) -> bool:
@@ -170,6 +206,18 @@ def _frame_planes(dataset: Dataset, place: str) -> list[Plane]:
     if spacings and _first_unlike(spacings) is not None:
         raise DataError(f"{place}: its frames have several pixel spacings; convert each by itself")
     return planes if any(plane.position is not None for plane in planes) else []
+
+
+def _pixel_spacing(dataset: Dataset) -> tuple[float, ...] | None:
+    """mm between rows, and between columns; of frames, those of the first (all are alike)."""
+    own = _numbers(dataset.get("PixelSpacing"), 2)
+    groups = [
+        items[0]
+        for name in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+        if (items := dataset.get(name))
+    ]
+    found = own or _numbers(_found(groups, "PixelMeasuresSequence", "PixelSpacing"), 2)
+    return found if found and min(found) > 0 else None
 
 
 def _found(groups: Sequence[Dataset], sequence: str, name: str) -> Any:

@@ -48,6 +48,8 @@ from wardround.common.tasks.to_predict import Source
 
 _AT_A_TIME = 1024
 _LEAST_DEVIATION = 1e-6
+_LIKE = 0.2
+"""Images whose scales differ by less are of one scale."""
 
 
 class ImagingTask(Task[Images]):
@@ -110,6 +112,8 @@ class ImagingTask(Task[Images]):
             lines.append(
                 f"{raw.unnamed} images name no patient: each counts as a patient of its own"
             )
+        if raw.voxels and self.options.spacing is None:
+            lines += _told_of(raw.voxels)
         if len(np.unique(raw.labels)) < 2:
             lines.append("all training images are of one class: it learns from the others only")
         return lines
@@ -234,6 +238,20 @@ class ImagingTask(Task[Images]):
 
     def summarise(self, sums: Sums) -> dict[str, float]:
         return with_mean_loss(class_figures(self.kind, sums), sums)
+
+
+def _told_of(voxels: Sequence[tuple[float, float]]) -> list[str]:
+    """A line where images are stretched to one size by unlike amounts."""
+    if all(most <= least * (1 + _LIKE) for least, most in voxels):
+        return []
+    sides = " x ".join(
+        f"{least:.2g}" if most <= least * (1 + _LIKE) else f"{least:.2g} to {most:.2g}"
+        for least, most in voxels
+    )
+    return [
+        f"images are of unlike scales: a pixel of task.size is {sides} mm of them; task.spacing "
+        "brings all to the same mm"
+    ]
 
 
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:

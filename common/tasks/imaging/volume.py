@@ -17,6 +17,7 @@ from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut
 
 UNEVEN = "slices are missing or unevenly spaced, and were resampled by position"
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _SAME_PLACE = 1e-3
 """mm, or numbers of slices: nearer ones are at one place."""
 _SAME_DIRECTION = 1e-3
@@ -43,11 +44,13 @@ class Plane:
 
 @dataclass(frozen=True)
 class Volume:
-    """values : depth x rows x columns (x 3); left_out : slices; noted : see ``Decoded``"""
+    """values : depth x rows x columns (x 3); left_out : slices; noted : see ``Decoded``; step : mm
+    from slice to slice, along the normal of their plane; None where positions don't say"""
 
     values: NDArray[Any]
     left_out: tuple[LeftOut, ...] = ()
     noted: tuple[str, ...] = ()
+    step: float | None = None
 
 
 def check_orientation(planes: Sequence[Plane], place: str) -> None:
@@ -81,7 +84,7 @@ def assembled(
     Raises DataError for slices that nothing orders (names of files say nothing), different ones at
     one place, acquisitions that interleave, and a larger gap.
     """
-    keys = _keys(planes, place)
+    keys, placed = _keys(planes, place)
     order = np.argsort(keys, kind="stable")
     kept: list[int] = [int(order[0])]
     for index in order[1:]:
@@ -99,11 +102,12 @@ def assembled(
     steps = np.diff(keys[kept])
     if len(steps) > 1 and not np.allclose(steps, np.median(steps), rtol=_EVEN, atol=0):
         stack, noted = _resampled(stack, keys[kept], max_gap, place), (UNEVEN,)
-    return Volume(stack, left if left[0].count else (), noted)
+    step = float(keys[kept[-1]] - keys[kept[0]]) / (len(stack) - 1) if len(stack) > 1 else None
+    return Volume(stack, left if left[0].count else (), noted, step if placed else None)
 
 
-def _keys(planes: Sequence[Plane], place: str) -> NDArray[np.float64]:
-    """What orders the slices: mm along their normal, else the slices' numbers.
+def _keys(planes: Sequence[Plane], place: str) -> tuple[NDArray[np.float64], bool]:
+    """What orders the slices, and whether it is mm along their normal; else the slices' numbers.
 
     A slice's place is the projection p . (r x c) of its position on the normal of its rows r and
     columns c (PS3.3 C.7.6.2.1.1). Not InstanceNumber, which counts in the order of acquisition, and
@@ -112,20 +116,25 @@ def _keys(planes: Sequence[Plane], place: str) -> NDArray[np.float64]:
     """
     positions = [plane.position for plane in planes]
     if len(planes) == 1:
-        return np.zeros(1)
+        return np.zeros(1), True
     if None not in positions:
-        axes = planes[0].axes or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # unknown: as if axial
-        normal = np.cross(axes[:3], axes[3:])
-        keys: NDArray[np.float64] = np.array(positions, dtype=np.float64) @ normal
+        axes = planes[0].axes or AXIAL  # unknown: as if axial
+        keys: NDArray[np.float64] = np.array(positions, dtype=np.float64) @ normal_of(axes)
         if np.ptp(keys) > _SAME_PLACE:
-            return keys
+            return keys, True
     numbers = [plane.number for plane in planes]
     if None in numbers or len(set(numbers)) == 1:
         raise DataError(
             f"{place}: neither ImagePositionPatient nor InstanceNumber says in which order the "
             "slices are; convert the volume to NIfTI"
         )
-    return np.array(numbers, dtype=np.float64)
+    return np.array(numbers, dtype=np.float64), False
+
+
+def normal_of(axes: Sequence[float]) -> NDArray[np.float64]:
+    """A unit vector, of the direction cosines of a plane's rows and columns."""
+    normal = np.cross(axes[:3], axes[3:])
+    return np.asarray(normal / max(float(np.linalg.norm(normal)), 1e-12), dtype=np.float64)
 
 
 def _check_acquisitions(acquisitions: Sequence[int | None], place: str) -> None:

@@ -23,7 +23,16 @@ from wardround.common.tasks.data.stored.writer import StoreWriter
 log = logging.getLogger("wardround.data")
 _CHUNK_BYTES = 1 << 20
 _ENDING, _DIGITS = ".images", 16
-_READERS = ("wardround", "numpy", "torch", "pillow", "pydicom", "nibabel", "pylibjpeg", "gdcm")
+_READERS = (
+    "wardround",
+    "numpy",
+    "torch",
+    "pillow",
+    "pydicom",
+    "python-gdcm",
+    "nibabel",
+    "pylibjpeg-libjpeg",
+)
 
 
 class StoreCache:
