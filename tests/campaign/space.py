@@ -56,6 +56,7 @@ LEFT_OUT = {
     "task.size": "the consortium's: the tests of images",
     "task.channels": "the tests of images",
     "task.window": "the tests of images",
+    "task.spacing": "needs the number of axes, and files that say theirs: the tests of images",
     "task.max_length": "the consortium's",
     "task.prompt_tokens": "no more than the encoder has positions for: tests/common/tasks/text",
     "task.target_modules": "names of the encoder's layers",
