@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from flwr.app import Context, RecordDict
 
-from tests.conftest import Line
+from tests.federate import Line
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.plan import Plan

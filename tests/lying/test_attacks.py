@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import Federate, Line, examples
+from tests.federate import Federate, Line, examples
 from tests.lying import hospitals
 from tests.lying.hospitals import HereSite, Rows, Study, study
 from tests.lying.server import Ask, LyingServer

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from tests.conftest import Federate, Line, examples
+from tests.federate import Federate, Line, examples
 from wardround.common.errors import RoundFailed
 from wardround.common.figures.figure import Figure
 from wardround.common.figures.sums import Sums

@@ -17,7 +17,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from torch import Tensor
 
 from tests.client.process.test_responder import MANIFEST, Bench, request
-from tests.conftest import Federate, Line, Run, examples
+from tests.federate import Federate, Line, Run, examples
 from wardround.client.app import failure_reply
 from wardround.client.state import ClientState
 from wardround.common.errors import (

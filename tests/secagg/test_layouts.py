@@ -12,7 +12,7 @@ import pytest
 from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
-from tests.conftest import Federate, Line, examples
+from tests.federate import Federate, Line, examples
 from tests.unlike import MAKERS, Consortium
 from wardround.client.data.hospital import Hospital
 from wardround.client.data.shard import OwnShard

@@ -9,7 +9,7 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from torch import nn
 
-from tests.conftest import Federate, Line, examples
+from tests.federate import Federate, Line, examples
 from wardround.common.errors import RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import encode_arrays

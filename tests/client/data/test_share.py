@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Line, examples
+from tests.federate import Line, examples
 from wardround.client.data.hospital import Hospital, Place, Share
 from wardround.client.data.shard import OwnShard
 from wardround.client.privacy.round import announced_sizes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
-from tests.conftest import Federate, Line, Shards, examples
+from tests.federate import Federate, Line, Shards, examples
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
 from wardround.client.privacy.proposal import Proposal

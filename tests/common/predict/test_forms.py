@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Line
+from tests.federate import Line
 from wardround.common.errors import ConfigError, DataError, TaskError
 from wardround.common.predict import Predictions, Predictor, load_model
 from wardround.common.predict.exported import load_export

@@ -15,7 +15,7 @@ from wardround.simulations.run.simulate import simulate
 
 COUNTED = """
 from pathlib import Path
-from tests.conftest import Line
+from tests.federate import Line
 
 with open(Path(__file__).with_name("runs"), "a") as file:
     file.write("x")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Federate, examples
+from tests.federate import Federate, examples
 from tests.provisioning import NOW, handed_over
 from wardround.common.audit.log import AuditLog
 from wardround.common.bundle.bundle import verify_bundle

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import Federate, examples
+from tests.federate import Federate, examples
 from wardround.common.config.load import Config, load_config
 from wardround.common.errors import ResultsRefused, RunDirectoryError
 from wardround.common.figures.sums import binary_figures, binary_sums

@@ -12,7 +12,7 @@ import torch
 from flwr.app import Message
 from torch import nn
 
-from tests.conftest import examples
+from tests.federate import examples
 from wardround.common.errors import ConfigError
 from wardround.common.figures.figure import BINARY
 from wardround.common.figures.intervals import figure_variances

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message
 
-from tests.conftest import Line, examples
+from tests.federate import Line, examples
 from wardround.common.errors import PolicyRefused, RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import error_reply

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 from flwr.app import Message
 
-from tests.conftest import examples
+from tests.federate import examples
 from wardround.common.protocol import names as m
 from wardround.server.gathering.host import Host
 from wardround.server.observer import Observer

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.conftest import Line
+from tests.federate import Line
 from tests.server.strategies.test_strategies import GRADIENT, LR, config_text, local
 from wardround.common.errors import ConfigError, StrategyError
 from wardround.common.figures.sums import Sums

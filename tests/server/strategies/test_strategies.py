@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import Line
+from tests.federate import Line
 from wardround.common.errors import ConfigError, RoundFailed, StrategyError
 from wardround.common.tasks.base import Examples
 from wardround.server.strategies import INDIVIDUAL, MEAN, build_strategy

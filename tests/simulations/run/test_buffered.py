@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.conftest import Federate, Run, examples
+from tests.federate import Federate, Run, examples
 from tests.unlike import Consortium
 from wardround.client.privacy.ledger import Ledger
 from wardround.common.config.load import Config, parse_config

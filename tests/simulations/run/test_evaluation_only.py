@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.common.tasks.text.tiny import tiny_encoder
-from tests.conftest import Line
+from tests.federate import Line
 from wardround.client.data.hospital import Hospital
 from wardround.client.data.shard import OwnShard
 from wardround.client.privacy.ledger import Ledger

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.common.tasks.text.tiny import tiny_encoder
-from tests.conftest import Line
+from tests.federate import Line
 from wardround.client.data.hospital import Hospital
 from wardround.client.requests.own_model import load_own_model
 from wardround.common.config.task import make_task

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.common.tasks.text.causal.tiny import tiny_llama
-from tests.conftest import ROOT
+from tests.federate import ROOT
 from wardround.common.config.load import load_config
 from wardround.common.config.task import make_task
 
