@@ -28,7 +28,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.dpsgd import AGREES, BATCH, CASES, PATIENTS, Case, losses
+from benchmarks.dpsgd import AGREES, PATIENTS, losses
+from benchmarks.dpsgd_models import BATCH, CASES, Case
 from benchmarks.report import Row, arguments, emit
 from benchmarks.tables import status_kb
 from wardround.client.gradients import Clipping, make_unit_gradients

@@ -247,13 +247,14 @@ class _Chosen(UnitGradients):
     def _sum(self, batch: Batch) -> ClippedSum:
         """Raises Unsupported where ``vmap`` can't transform the model; no number is drawn then."""
         trying = isinstance(self._engine, Functional) and not self._transformable
-        state = torch.get_rng_state()
+        state = torch.get_rng_state() if trying else None
         try:
             result = self._engine._clipped_sum(batch)
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             if not trying or (isinstance(error, RuntimeError) and is_out_of_memory(error)):
                 raise
-            torch.set_rng_state(state)
+            if state is not None:
+                torch.set_rng_state(state)
             log.debug("vmap: %s", error)
             raise Unsupported("vmap can't transform the model") from None
         self._transformable = self._transformable or trying

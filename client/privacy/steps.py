@@ -7,9 +7,10 @@ of a patient count as one (``client/gradients``).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from itertools import tee
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from wardround.client.data.hospital import Units
 from wardround.client.gradients import Clipping, Loss, make_unit_gradients
+from wardround.client.privacy.draws import MOST_DRAWN, draws_of
 from wardround.client.training.batches import on_device
 from wardround.client.training.pieces import Pieces
 from wardround.common.model.precision import autocast, whole
@@ -86,29 +88,33 @@ class ClippedGradients:
 
     def _total(self, chosen: Integers, bound: Bound, most: int) -> NDArray[np.float64]:
         """``most`` rows at a time, or one unit that has more."""
-        total = np.zeros(self.dimension)
-        dropped = 0
+        total = np.zeros(self.dimension) if len(chosen) == 0 else np.empty(self.dimension)
+        first, dropped = True, 0
         self._engine.largest = most
         device = str(self.parameters[0][1].device)
         parts, ahead = tee((part, *self._rows(part)) for part in self._pieces(chosen, most))
         batches = on_device(self._examples, (rows for _, rows, _ in ahead), device)
         for (part, _, numbers), (inputs, targets) in zip(parts, batches, strict=True):
+            # where each row is a unit, their norms need no pairs of rows
+            alone = np.array_equal(numbers, np.arange(len(part)))
+            owners = None if alone else torch.from_numpy(numbers).to(device)
             result = self._engine.clipped_sum(
                 inputs,
                 targets,
-                torch.from_numpy(numbers).to(device),
+                owners,
                 len(part),
                 Clipping(bound.norm, self._per_layer),
             )
             start = 0
             for gradient in result.gradients:
                 flat = gradient.detach().cpu().numpy().reshape(-1)
-                total[start : start + flat.size] += flat
+                _put(flat, total[start : start + flat.size], first)
                 start += flat.size
             if self._quantile:
                 # +1/2 for a unit within C, -1/2 for one beyond: half the sensitivity of a count
                 within = (result.norms <= bound.norm).sum().item() - 0.5 * len(part)
-                total[-1] += bound.quantile_scale * within
+                _put(bound.quantile_scale * within, total[-1:], first)
+            first = False
             dropped += result.dropped
         if dropped:
             log.warning("%d units had a gradient that is not finite; they were left out", dropped)
@@ -130,6 +136,14 @@ class ClippedGradients:
         numbers = np.repeat(np.arange(len(chosen)), sizes)
         first = np.repeat(starts[chosen] - (np.cumsum(sizes) - sizes), sizes)
         return self._units.rows[first + np.arange(sizes.sum())], numbers
+
+
+def _put(values: Any, where: NDArray[np.float64], first: bool) -> None:
+    """Write, or add to what the pieces before have written."""
+    if first:
+        where[:] = values
+    else:
+        where += values
 
 
 class PrivateSteps:
@@ -160,25 +174,35 @@ class PrivateSteps:
         self.released: NDArray[np.float64] = np.zeros(0)
         self.bound = Bound(norm)
 
-    def __iter__(self) -> Iterator[Tensor]:
-        z, expected = self._schedule.noise_multiplier, self._schedule.expected_units
-        for _ in range(self._schedule.steps):
-            chosen = self._source.poisson_sample(self._units, self._schedule.sampling_rate)
-            bound = clipping_bound(self._table, self.norm, z, expected)
-            self.bound = bound
-            grid = Grid.for_local(bound.sensitivity, self._gradients.dimension)
-            total = self._gradients.total(chosen, bound)
-            self.released = grid.release(total, z, self._source)
-            self._set(self.released / expected)
-            if bound.quantile_scale:
-                share = self.released[-1] / (expected * bound.quantile_scale) + 0.5
-                self.norm = adapted_norm(self._table, self.norm, float(share))
-            yield torch.tensor(float("nan"))
+    def __iter__(self) -> Generator[Tensor, None, None]:
+        expected, dimension = self._schedule.expected_units, self._gradients.dimension
+        with closing(draws_of(self._source, self._schedule, self._units, dimension)) as draws:
+            _, chosen = next(draws)
+            for _ in range(self._schedule.steps):
+                z = self._schedule.noise_multiplier
+                bound = clipping_bound(self._table, self.norm, z, expected)
+                self.bound = bound
+                total = self._gradients.total(chosen, bound)
+                grid = Grid.for_local(bound.sensitivity, dimension)
+                self.released = np.empty(dimension)
+                for start in range(0, dimension, MOST_DRAWN):
+                    noise, chosen = next(draws)
+                    part = slice(start, start + len(noise))
+                    grid.noised(total[part], noise, self.released[part])
+                self._set(self.released, expected)
+                if bound.quantile_scale:
+                    share = self.released[-1] / (expected * bound.quantile_scale) + 0.5
+                    self.norm = adapted_norm(self._table, self.norm, float(share))
+                yield torch.tensor(float("nan"))
 
-    def _set(self, vector: NDArray[np.float64]) -> None:
+    def _set(self, vector: NDArray[np.float64], expected: float) -> None:
+        """Of each parameter, its part over the expected number of units as ``.grad``."""
         start = 0
         for _, parameter in self._gradients.parameters:
-            part = vector[start : start + parameter.numel()].astype(np.float32)
+            part = vector[start : start + parameter.numel()]
             start += parameter.numel()
-            value = torch.from_numpy(part).view(parameter.shape)
-            parameter.grad = value.to(parameter.device, parameter.dtype)
+            value = np.empty(part.size, np.float32)
+            np.divide(part, expected, out=value, casting="same_kind")
+            parameter.grad = (
+                torch.from_numpy(value).view(parameter.shape).to(parameter.device, parameter.dtype)
+            )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,8 +187,9 @@ def _steps_on(
     norm = _remembered_norm(state, algorithm.state_round, table.clipping_norm)
     steps = PrivateSteps(gradients, units, private.schedule, table, norm, private.source)
     secret = _secret_seed(hospital, seed)
-    with _others_unmoved(model):
-        outcome = train_model(model, steps, hospital.config, secret, algorithm)
+    # closed, so that the thread that draws noise ends with the round also where the round fails
+    with _others_unmoved(model), closing(iter(steps)) as noised:
+        outcome = train_model(model, noised, hospital.config, secret, algorithm)
     if table.clipping == "adaptive":
         kept = {_NORM: np.array([steps.norm])}
         state.save(_NORM, kept, algorithm.server_round, algorithm.state_round)

@@ -31,6 +31,7 @@ SMALLEST_SHARE = 3.0
 NOISE_REACH = 12.0
 """In standard deviations: noise beyond has a probability below 2^-100."""
 _FINENESS = 1024.0
+_PART = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class Grid:
     step : distance of neighbouring values, in the released quantity's unit
     sensitivity : S, in that unit
     dimension : D
+    steps : S / step, where it was what the step was chosen by; else it is divided
     """
 
     step: float
     sensitivity: float
     dimension: int
+    steps: float | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.step < math.inf and 0 < self.sensitivity < math.inf):
@@ -55,14 +58,17 @@ class Grid:
         """So fine that rounding costs 0.1 % of the noise: for noise that one hospital adds.
 
         step = S / (1024 sqrt(D)) makes the rounding's sqrt(D) grid units 1/1024 of the sensitivity.
-        In a ring the step is given instead, by what n hospitals' numbers have room for.
+        In a ring the step is given instead, by what n hospitals' numbers have room for. The noise
+        in grid units is then a matter of D alone, to the last bit: it may be drawn before S is
+        known, and a sensitivity that adapts needs no other tables.
         """
-        return cls(sensitivity / (_FINENESS * math.sqrt(max(1, dimension))), sensitivity, dimension)
+        steps = _FINENESS * math.sqrt(max(1, dimension))
+        return cls(sensitivity / steps, sensitivity, dimension, steps)
 
     @property
     def sensitivity_steps(self) -> float:
         """The most that two neighbouring rounded vectors are apart (L2), in grid units."""
-        exact = self.sensitivity / self.step
+        exact = self.steps if self.steps is not None else self.sensitivity / self.step
         return exact * (1 + FLOAT_ALLOWANCE) + math.sqrt(self.dimension)
 
     def sigma(self, noise_multiplier: float) -> float:
@@ -77,12 +83,24 @@ class Grid:
         Raises PrivacyRefused for NaN or infinity.
         """
         scaled = np.array(values, np.float64)
-        scaled /= self.step
-        if not np.isfinite(scaled).all():
-            raise PrivacyRefused("a value to be protected is NaN or infinite; lower training.lr?")
+        return self._round(scaled, scaled, most).astype(np.int64)
+
+    def _round(
+        self,
+        values: NDArray[np.floating[Any]],
+        out: NDArray[np.float64],
+        most: int | None = None,
+    ) -> NDArray[np.float64]:
+        """``round``, as float64 in ``out``."""
         limit = float(most) if most is not None else 2.0**52
-        np.clip(scaled, -limit, limit, out=scaled)
-        return np.rint(scaled, out=scaled).astype(np.int64)
+        np.divide(values, self.step, out=out)
+        if not float(np.vdot(out, out)) <= limit * limit:  # else none is beyond, or NaN
+            if not np.isfinite(out).all():
+                raise PrivacyRefused(
+                    "a value to be protected is NaN or infinite; lower training.lr?"
+                )
+            np.clip(out, -limit, limit, out=out)
+        return np.rint(out, out=out)
 
     def draw(self, source: NoiseSource, noise_multiplier: float, size: int) -> Integers:
         """Noise for ``size`` of the coordinates, int64, in grid units: the sensitivity is of all D,
@@ -104,10 +122,29 @@ class Grid:
         Every value is a multiple of ``step`` up to one rounding of float64, so its low bits tell
         nothing of the value before noise.
         """
-        whole = self.round(values).reshape(-1)
-        whole += self.draw(source, noise_multiplier, whole.size)
-        released: NDArray[np.float64] = whole * np.float64(self.step)
-        return released.reshape(np.shape(values))
+        return self.noised(values, self.draw(source, noise_multiplier, np.size(values)))
+
+    def noised(
+        self,
+        values: NDArray[np.floating[Any]],
+        noise: NDArray[np.signedinteger[Any]],
+        out: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
+        """``release`` with noise that was drawn before, for these values and no others.
+
+        noise : one for each value, as ``draw`` gives it, up to 2^52 in magnitude
+        out : where the released values go, of the shape of ``values``; None: new memory
+        """
+        out = np.empty(np.shape(values)) if out is None else out
+        flat, released = np.asarray(values).reshape(-1), out.reshape(-1)
+        # in parts that a processor's cache holds; all are whole numbers of at most 2^53, of which
+        # float64 has every one: the sum is exact
+        for start in range(0, flat.size, _PART):
+            part = slice(start, start + _PART)
+            one = self._round(flat[part], released[part])
+            one += noise[part]
+            one *= self.step
+        return out
 
 
 def ring_reach(bound: float, noise: float, clients: int) -> float:

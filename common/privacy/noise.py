@@ -56,6 +56,7 @@ class NoiseSource:
     def __init__(self, key: bytes, simulated: bool) -> None:
         self.simulated = simulated
         self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        self._scratch: _Scratch | None = None
 
     def __repr__(self) -> str:
         return f"NoiseSource({'seeded' if self.simulated else 'system'})"
@@ -103,57 +104,115 @@ class NoiseSource:
         if not SMALLEST_SIGMA <= sigma <= LARGEST_SIGMA:
             raise ValueError(f"sigma must be in {SMALLEST_SIGMA}..2^40, got {sigma:g}")
         result = np.empty(size, np.int64)
+        factors, tables = _chain(sigma)
+        if self._scratch is None or len(self._scratch.drawn) < min(size, _PIECE):
+            self._scratch = _Scratch(min(size, _PIECE))
         for start in range(0, size, _PIECE):
-            part = result[start : start + _PIECE]
-            self._fill(part, sigma)
+            self._fill(result[start : start + _PIECE], factors, tables, self._scratch)
         return result
 
-    def _fill(self, target: Integers, sigma: float) -> None:
+    def _fill(
+        self, target: Integers, factors: list[int], tables: list[_Table], scratch: _Scratch
+    ) -> None:
         # Horner: ((b_0) s_0 + b_1) s_1 + ..., each b_j a draw of its own small sigma
-        factors, base = _decompose(sigma)
-        target[:] = self._from_table(base[0], len(target))
-        for factor, small in zip(factors, base[1:], strict=True):
-            target *= factor
-            target += self._from_table(small, len(target))
+        count, reach = len(target), tables[0].reach
+        for factor, table in zip(factors, tables[1:], strict=True):
+            reach = reach * factor + table.reach
+        drawn = self._from_table(tables[0], scratch.drawn[:count], scratch)
+        total = drawn if reach < 2**31 else drawn.astype(np.int64)  # half the memory, mostly
+        for factor, table in zip(factors, tables[1:], strict=True):
+            total *= factor
+            total += self._from_table(table, scratch.other[:count], scratch)
+        target[:] = total
 
-    def _from_table(self, sigma: float, count: int) -> NDArray[np.int32]:
-        table = _table(sigma)
-        high = np.frombuffer(self.random_bytes(2 * count), np.uint16)
-        drawn = table.guide.take(high)
-        open_ = np.flatnonzero(drawn == _OPEN)
+    def _from_table(
+        self, table: _Table, drawn: NDArray[np.int32], scratch: _Scratch
+    ) -> NDArray[np.int32]:
+        """``drawn``, filled."""
+        count = len(drawn)
+        self._encryptor.update_into(memoryview(_ZEROS)[: 2 * count], scratch.stream)
+        high = scratch.sixteen[:count]
+        for start in range(0, count, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            index = scratch.index[: len(high[part])]
+            np.copyto(index, high[part])  # ``take`` would do it anew
+            # no index is out of bounds, and this mode doesn't look
+            table.guide.take(index, out=drawn[part], mode="wrap")
+        np.greater_equal(drawn, _OPEN, out=scratch.is_open[:count])
+        open_ = _positions(scratch.is_open[: count + count // 8], count)
         if len(open_):
             low = np.frombuffer(self.random_bytes(8 * len(open_)), np.uint64) >> np.uint64(16)
-            drawn[open_] = table.decide(high[open_], low)
+            drawn[open_] = table.decide(high.take(open_), low, drawn.take(open_))
         return drawn
 
 
-_OPEN = np.iinfo(np.int32).min
+_OPEN, _SEARCHED = 1 << 29, 1 << 30
+_ZEROS = bytes(2 * _PIECE)
+_BLOCK = 1 << 13
+"""So that the look-ups of a block stay in the processor's cache, with the table."""
+
+
+class _Scratch:
+    """Where pieces of up to ``size`` draws are made: fresh memory for each would cost a third of
+    the time.
+
+    stream : bytes of the key stream; ``sixteen`` is the same memory in words. AES asks for the
+        room of one more block
+    """
+
+    def __init__(self, size: int) -> None:
+        self.stream = bytearray(2 * size + 16)
+        self.sixteen = np.frombuffer(self.stream, np.uint16)
+        self.index = np.empty(min(size, _BLOCK), np.intp)
+        self.drawn, self.other = np.empty((2, size), np.int32)
+        self.is_open = np.empty(size + size // 8, np.bool_)
+
+
+def _positions(flags: NDArray[np.bool_], count: int) -> NDArray[np.intp]:
+    """Which of the first ``count`` flags are set; the others are room, an eighth of ``count``.
+
+    numpy looks for the next one where at most a tenth are set, at twice the time that it takes to
+    go through all without a branch: so there are always more.
+    """
+    flags[count:] = True
+    return np.flatnonzero(flags)[: count - len(flags) or None]
 
 
 @dataclass(frozen=True)
 class _Table:
     """thresholds[i] = 2^64 P(X <= i - reach).
 
-    guide[h] is the draw whose 16 high bits are h, or ``_OPEN`` where the other 48 decide. Then the
-    draw is first[h] - reach, or one more from thresholds[first[h]] on; where there are further
-    thresholds among these bits (``many``), they are searched.
+    guide[h] is the draw whose 16 high bits are h, unless the other 48 decide. Then, with i the
+    first threshold among these bits, it is ``_OPEN`` + i: the draw is i - reach, or one more from
+    thresholds[i] on. Where there are further thresholds among them it is ``_SEARCHED``.
     """
 
     reach: int
     thresholds: NDArray[np.uint64]
     guide: NDArray[np.int32]
-    first: NDArray[np.int32]
-    many: NDArray[np.bool_]
 
-    def decide(self, high: NDArray[np.uint16], low: NDArray[np.uint64]) -> NDArray[np.int32]:
-        """Draws by all 64 bits, for open ``high``."""
+    def decide(
+        self, high: NDArray[np.uint16], low: NDArray[np.uint64], guided: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """Draws by all 64 bits, for ``high`` whose guide is open."""
         full = high.astype(np.uint64) << np.uint64(48) | low
-        found = self.first.take(high)
+        found = guided - np.int32(_OPEN)
+        count = len(guided)
+        searched = np.empty(count + count // 8, np.bool_)
+        np.equal(guided, _SEARCHED, out=searched[:count])
+        rest = _positions(searched, count)
+        found[rest] = 0
         found += self.thresholds.take(found) <= full
-        rest = np.flatnonzero(self.many.take(high))
         found[rest] = np.searchsorted(self.thresholds, full[rest], side="right")
         found -= self.reach
         return found
+
+
+@lru_cache(maxsize=32)
+def _chain(sigma: float) -> tuple[list[int], list[_Table]]:
+    """Factors, and the tables that go between them."""
+    factors, base = _decompose(sigma)
+    return factors, [_table(small) for small in base]
 
 
 def _decompose(sigma: float) -> tuple[list[int], list[float]]:
@@ -182,10 +241,11 @@ def _table(sigma: float) -> _Table:
         thresholds.append(min((below << 64) // total, 2**64 - 1))
     found = np.array(thresholds, np.uint64)
     cells = np.arange(2**16, dtype=np.uint64) << np.uint64(48)
-    first = np.searchsorted(found, cells, side="right").astype(np.int32)
+    first = np.searchsorted(found, cells, side="right")
     last = np.searchsorted(found, cells | np.uint64(2**48 - 1), side="right")
-    guide = np.where(first == last, first - np.int32(reach), _OPEN).astype(np.int32)
-    return _Table(reach, found, guide, first, last > first + 1)
+    open_ = np.where(last == first + 1, first + _OPEN, _SEARCHED)
+    guide = np.where(first == last, first - reach, open_)
+    return _Table(reach, found, guide.astype(np.int32))
 
 
 def _half_weights(sigma: float) -> list[int]:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -65,6 +65,33 @@ def test_what_is_released_lies_on_the_grid() -> None:
     grid = Grid.for_local(1.0, 3)
     released = grid.release(np.array([0.1, 0.2, 0.3]), 1.0, NoiseSource.system()) / grid.step
     np.testing.assert_allclose(released, np.rint(released), rtol=0, atol=1e-6)
+
+
+@given(
+    scale=st.sampled_from([0.0, 1.0, 1e20]), size=st.integers(0, 40_000), seed=st.integers(0, 99)
+)
+@settings(max_examples=20, deadline=None)
+def test_noise_is_added_to_whole_numbers_without_rounding(
+    scale: float, size: int, seed: int
+) -> None:
+    """Beyond what float64 has of whole numbers values are cut; then every sum is exact."""
+    grid, generator = Grid(0.37, 1.0, max(1, size)), np.random.default_rng(seed)
+    values = generator.normal(size=size).astype(np.float32) * np.float32(scale)
+    noise = generator.integers(-(2**44), 2**44, size)
+    wanted = (grid.round(values) + noise) * np.float64(grid.step)
+    np.testing.assert_array_equal(grid.noised(values, noise), wanted)
+    assert np.abs(grid.round(values)).max(initial=0) <= 2**52
+
+
+@given(st.floats(1e-6, 1e6), st.integers(1, 10**8), st.floats(0.1, 30))
+def test_local_noise_in_steps_does_not_depend_on_the_sensitivity(
+    sensitivity: float, dimension: int, z: float
+) -> None:
+    """To the last bit: it is drawn before an adaptive bound is known."""
+    grid, other = Grid.for_local(sensitivity, dimension), Grid.for_local(1.0, dimension)
+    assert grid.sigma(z) == other.sigma(z)
+    divided = Grid(grid.step, sensitivity, dimension)
+    assert math.isclose(grid.sigma(z), divided.sigma(z), rel_tol=1e-14)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

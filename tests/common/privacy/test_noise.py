@@ -78,6 +78,53 @@ def test_every_sum_of_tables_has_its_sigma_and_is_smooth_enough(sigma: float) ->
     assert max(base) <= noise._LARGEST_TABLE and min(base) >= noise.SMALLEST_SIGMA
 
 
+@pytest.mark.parametrize("sigma", [0.5, 3.3, 300.0, 1023.0])
+def test_the_guide_is_a_shortcut_and_nothing_else(sigma: float) -> None:
+    """A draw is the number of thresholds that its 64 bits have reached, however it is found: by the
+    first 16 alone where all that begin so agree, else by the rest."""
+    table, generator = noise._table(sigma), np.random.default_rng(0)
+    for low in (0, 2**48 - 1, generator.integers(2**48, size=2**16, dtype=np.uint64)):
+        high = np.arange(2**16, dtype=np.uint16)
+        low = np.broadcast_to(np.asarray(low, np.uint64), high.shape)
+        full = high.astype(np.uint64) << np.uint64(48) | low
+        wanted = np.searchsorted(table.thresholds, full, side="right") - table.reach
+        found, closed = table.guide.copy(), table.guide < noise._OPEN
+        found[~closed] = table.decide(high[~closed], low[~closed], table.guide[~closed])
+        np.testing.assert_array_equal(found, wanted)
+    on = table.thresholds[table.thresholds < 2**64 - 1]  # at a threshold, and just below it
+    for full in (on, on - np.uint64(1)):
+        high, low = (full >> np.uint64(48)).astype(np.uint16), full & np.uint64(2**48 - 1)
+        guided = table.guide[high]
+        opened = guided >= noise._OPEN
+        found = table.decide(high[opened], low[opened], guided[opened])
+        wanted = np.searchsorted(table.thresholds, full[opened], side="right") - table.reach
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("sigma", [3.3, 409_600.7, 2.0**33])
+def test_draws_are_what_their_definition_makes_of_the_stream(sigma: float) -> None:
+    """Two bytes for each number of a piece, eight for each that these leave open, table after
+    table: by plain searches, of bytes that are taken beside."""
+    size, bits = noise._PIECE + 999, NoiseSource.seeded(5, "stream")
+    drawn = NoiseSource.seeded(5, "stream").discrete_gaussian(sigma, size)
+    factors, base = noise._decompose(sigma)
+    for start in range(0, size, noise._PIECE):
+        count = min(noise._PIECE, size - start)
+        total = np.zeros(count, np.int64)
+        for factor, small in zip([0, *factors], base, strict=True):
+            table = noise._table(small)
+            full = np.frombuffer(bits.random_bytes(2 * count), np.uint16).astype(np.uint64)
+            full <<= np.uint64(48)
+            last = full | np.uint64(2**48 - 1)
+            ends = (np.searchsorted(table.thresholds, one, side="right") for one in (full, last))
+            open_ = np.flatnonzero(np.not_equal(*ends))
+            low = np.frombuffer(bits.random_bytes(8 * len(open_)), np.uint64)
+            full[open_] |= low >> np.uint64(16)
+            found = np.searchsorted(table.thresholds, full, side="right") - table.reach
+            total = total * factor + found
+        np.testing.assert_array_equal(drawn[start : start + count], total)
+
+
 def test_seeded_draws_repeat_and_say_that_they_are_simulated() -> None:
     def draw(*parts: int | str) -> list[int]:
         return NoiseSource.seeded(1, "test", *parts).discrete_gaussian(5.0, 20).tolist()
