@@ -51,7 +51,7 @@ def keep_own_model(hospital: Hospital, received: Received, best_round: int) -> N
         return
     private_folder(folder)
     model = received.model
-    form = ModelForm.of(hospital.task, model, Entries.of(model, sent.local_keys, own_model))
+    form = _form(hospital, received)
     seed = hospital.config.federation.seed
     form.write(own_model_path(folder, number), model_arrays(model), number, seed, hospital.name)
     write_preparation(folder, hospital.totals)
@@ -69,8 +69,7 @@ def write_blind_model(hospital: Hospital, received: Received) -> None:
     private_folder(folder)
     for file in folder.glob(_FILES):  # an earlier run's
         file.unlink()
-    config, own_model = hospital.config, hospital.config.strategy.keeps == "model"
-    form = ModelForm.of(hospital.task, model, Entries.of(model, sent.local_keys, own_model))
+    config, form = hospital.config, _form(hospital, received)
     number, seed = sent.server_round, config.federation.seed
     form.write(folder / MODEL, received.arrays, number, seed)
     if form.entries.of_hospitals:
@@ -87,6 +86,12 @@ def write_blind_model(hospital: Hospital, received: Received) -> None:
         network=config.federation.name,
         valid_days=config.card.valid_days,
     )
+
+
+def _form(hospital: Hospital, received: Received) -> ModelForm:
+    whole = hospital.config.strategy.keeps == "model"
+    entries = Entries.of(received.model, received.request.model.local_keys, whole)
+    return ModelForm.of(hospital.task, received.model, entries, received.totals)
 
 
 def load_own_model(

@@ -36,7 +36,7 @@ from wardround.common.tasks.low_rank import LowRank
 
 MODEL, PREPARATION, HOSPITALS = "model.safetensors", "preparation.safetensors", "hospitals"
 """In the folder ``model`` of a run; the last one is a folder."""
-PERSONAL, PINNED, SEED, HOSPITAL = "personal", "pinned", "seed", "hospital"
+PERSONAL, PINNED, SEED, HOSPITAL, INPUTS = "personal", "pinned", "seed", "hospital", "inputs"
 """Keys of a file's state, each where it says something."""
 _NAMED = 5
 
@@ -51,24 +51,32 @@ class ModelForm:
     frozen : the frozen entries' values, that are stored
     elsewhere : those that are pinned
     low_rank : factors that aren't simply averaged, if the model has any
+    inputs : what the columns of the model's first weights stand for, where the task names them
     """
 
     entries: Entries
     frozen: Arrays
     elsewhere: Arrays
     low_rank: LowRank | None = None
+    inputs: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, task: Task[Any], model: nn.Module, entries: Entries) -> ModelForm:
-        """The form of this model, which is as the task made it."""
+    def of(
+        cls, task: Task[Any], model: nn.Module, entries: Entries, totals: Sums | None = None
+    ) -> ModelForm:
+        """The form of this model, which is as the task made it.
+
+        totals : the preparation's, where the form is to write files: they name its inputs
+        """
         values = entries.only(model.state_dict(), Kind.FROZEN)
         factors = task.low_rank(model)
+        inputs = () if totals is None else tuple(task.input_names(totals))
         if not values:
-            return cls(entries, {}, {}, factors)
+            return cls(entries, {}, {}, factors, inputs)
         pinned = set(task.from_files(model))
         stored = {k: np.array(_numpy(v)) for k, v in values.items() if k not in pinned}
         elsewhere = {k: _numpy(v) for k, v in values.items() if k in pinned}
-        return cls(entries, stored, elsewhere, factors)
+        return cls(entries, stored, elsewhere, factors, inputs)
 
     @property
     def frozen_digest(self) -> str:
@@ -92,6 +100,8 @@ class ModelForm:
         arrays : values of the shared entries; with ``hospital`` also of its personal ones
         """
         state: dict[str, Any] = {"round": server_round}
+        if self.inputs:
+            state[INPUTS] = list(self.inputs)
         if own := self.entries.of_hospitals:
             state |= {HOSPITAL: hospital} if hospital else {PERSONAL: own}
         if self.frozen or self.elsewhere:

@@ -12,12 +12,15 @@ from typing import Any
 
 from wardround.common.config.load import Config
 from wardround.common.durable.files import write_atomically
+from wardround.common.durable.tensors import read_tensors
 from wardround.common.durable.versioned import Format
 from wardround.common.figures.sums import Sums
+from wardround.common.model.saved import MODEL, PERSONAL
 from wardround.common.model_folder.listed import Listed, digest_of, file_digest, list_files
 from wardround.common.model_folder.schema_file import CONFIG, SCHEMA, SCHEMA_FORMAT
 from wardround.common.results.package import FILES
 from wardround.common.tasks.base import Task
+from wardround.common.tasks.coefficients import FILE, coefficients_csv
 from wardround.common.tasks.schema import Schema
 from wardround.common.text import to_json
 from wardround.common.trust.description import shared_toml
@@ -52,10 +55,19 @@ def describe_model(folder: Path, config: Config, task: Task[Any], totals: Sums) 
     write_atomically(folder / CONFIG, shared_toml(config).encode())
     schema = model_schema(config, task, totals).model_dump(mode="json")
     write_atomically(folder / SCHEMA, to_json(SCHEMA_FORMAT.seal(schema), indent=1).encode())
+    _describe_weights(folder, task, totals)
     if files := task.own_files():
         values = {"files": {name: file_digest(path) for name, path in sorted(files.items())}}
         text = to_json(ENCODER_FORMAT.seal(values), indent=1)
         write_atomically(folder / ENCODER, text.encode())
+
+
+def _describe_weights(folder: Path, task: Task[Any], totals: Sums) -> None:
+    """A table of a linear model's coefficients; none of weights that are each hospital's own."""
+    arrays, state = read_tensors(folder / MODEL)
+    found = [] if PERSONAL in state else task.coefficients(arrays, totals)
+    if found:
+        write_atomically(folder / FILE, coefficients_csv(found).encode())
 
 
 def seal_folder(

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from wardround.common.figures.figure import STANDARD, Better, Figure, FigureTable
 from wardround.common.figures.sums import Sums as Sums
+from wardround.common.flower.arrays import Arrays
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.row_keys import identifier_keys, place_keys, tensor_keys
 from wardround.common.tasks.data.shards import shard_sites, splits_of
@@ -39,6 +40,9 @@ from wardround.common.tasks.private import PrivatePreparation
 from wardround.common.tasks.private_sums import ClippedSums, PrivateSums
 from wardround.common.tasks.schema import Schema
 from wardround.common.tasks.to_predict import RowsToPredict
+
+if TYPE_CHECKING:
+    from wardround.common.tasks.coefficients import Coefficient
 
 Raw = TypeVar("Raw")
 
@@ -295,6 +299,14 @@ class Task(RowsToPredict[Raw], ABC):
     def schema(self, totals: Sums) -> Schema:
         """What a finished model takes and gives. Default: nothing is known of it."""
         return Schema(task="own")
+
+    def input_names(self, totals: Sums) -> list[str]:
+        """What the columns of the first weights stand for, in their order; [] if nothing."""
+        return []
+
+    def coefficients(self, arrays: Arrays, totals: Sums) -> list[Coefficient]:
+        """What a linear model says of each input, in its own unit; [] for other models."""
+        return []
 
     def predictions(self, outputs: Tensor, totals: Sums) -> dict[str, NDArray[np.float64]]:
         """What the outputs of ``predictor``'s model mean, N x O: the columns of

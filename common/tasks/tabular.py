@@ -22,6 +22,7 @@ from wardround.common.errors import DataError, TaskError
 from wardround.common.figures import figure as figures
 from wardround.common.figures.sums import Sums, regression_figures, regression_sums
 from wardround.common.figures.survival import survival_figures, survival_sums
+from wardround.common.flower.arrays import Arrays
 from wardround.common.tasks import features
 from wardround.common.tasks.base import Examples, Fit, Task
 from wardround.common.tasks.categories import (
@@ -42,6 +43,7 @@ from wardround.common.tasks.classes import (
     loss_sum,
     with_mean_loss,
 )
+from wardround.common.tasks.coefficients import Coefficient, table_coefficients
 from wardround.common.tasks.columns import (
     feature_cells_missing,
     fit_columns,
@@ -281,6 +283,12 @@ class TabularTask(TabularRows, Task[Table]):
 
     def schema(self, totals: Sums) -> Schema:
         return table_schema(self.options, totals)
+
+    def input_names(self, totals: Sums) -> list[str]:
+        return features.feature_names(totals, self.options)
+
+    def coefficients(self, arrays: Arrays, totals: Sums) -> list[Coefficient]:
+        return table_coefficients(arrays, totals, self.options)
 
     def predictions(self, outputs: Tensor, totals: Sums) -> dict[str, NDArray[np.float64]]:
         if self.kind in ("binary", "multiclass"):

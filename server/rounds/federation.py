@@ -106,7 +106,7 @@ class Federation:
         initial = read_initial(self._config) if state is None else None
         totals = state.totals if state else Preparation(self._parts).run(participants)
         model = build_model(self._task, totals, self._config.federation.seed)
-        form = ModelForm.of(self._task, model, entries_of(self._config, model))
+        form = ModelForm.of(self._task, model, entries_of(self._config, model), totals)
         layout = layout_of(form.entries.only(model_arrays(model), *SHARED))
         if state is None:
             arrays = self._first_arrays(initial, model, form)

@@ -30,6 +30,7 @@ from wardround.common.run.report.of_procedures import report_procedure
 from wardround.common.run.report.outside import OUTSIDE, outside_lines
 from wardround.common.run.report.page import HIDDEN, ReportData, write_report
 from wardround.common.run.report.privacy_notes import latest_claims, privacy_notes
+from wardround.common.tasks.coefficients import coefficients_in
 
 _MOST_CHANGES = 10
 
@@ -59,6 +60,7 @@ def report_run(run: RunDirectory) -> Path:
         comparison=list(summary.get("comparison", [])) or _model_rows(summary, rounds, curves),
         curves=curves,
         thresholds=_thresholds(run),
+        coefficients=coefficients_in(run.model),
         notes=_notes(run, config),
         protection=config.privacy.sentence if config else "",
         virtual_clients=int(summary.get("population", {}).get("clients", 0)),

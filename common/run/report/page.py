@@ -48,6 +48,7 @@ from wardround.common.run.report.grouping import (
 )
 from wardround.common.run.report.quality import HEAD, Quality
 from wardround.common.run.traffic import training_bytes
+from wardround.common.tasks.coefficients import Coefficient
 from wardround.common.text import to_json
 
 HIDDEN = "hidden"
@@ -76,6 +77,7 @@ class ReportData:
         ``intervals`` of these
     curves : of the model that the run leaves, by split
     thresholds : {rule, threshold, figures} of its ``thresholds.json``
+    coefficients : of a linear model
     """
 
     name: str
@@ -98,6 +100,7 @@ class ReportData:
     absent: list[dict[str, str]] = field(default_factory=list)
     curves: dict[str, Curves] = field(default_factory=dict)
     thresholds: list[dict[str, Any]] = field(default_factory=list)
+    coefficients: list[Coefficient] = field(default_factory=list)
 
     @property
     def primary(self) -> str:
