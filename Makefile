@@ -5,7 +5,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help simulate test coverage chaos lint types check bench bench-peers dist audit lock clean
+.PHONY: help simulate test coverage chaos lint types check bench bench-peers dist audit lock gpu clean
 help:
 	@echo "make simulate   set up, then run the example federation (ARGS='--set federation.rounds=5')"
 	@echo "make test       set up, then run the tests (ARGS='-k metrics')"
@@ -16,6 +16,7 @@ help:
 	@echo "                (three and a half hours), then an hour of random settings over hospitals that differ"
 	@echo "make dist       sdist, wheel, their checks, a bill of materials and digests in dist/;  make audit"
 	@echo "                known weaknesses of what a hospital installs;  make lock  deploy/requirements-*.txt"
+	@echo "make gpu        on a machine with an NVIDIA GPU: its tests and its figures, five minutes"
 	@echo "make bench      the quick benchmarks;  make bench-peers  set up peers that need their own"
 	@echo "make clean      remove the virtual environment"
 
@@ -104,6 +105,11 @@ audit: $(RELEASE)/.ready
 # what hospitals and the server install, every version by its SHA-256
 lock: $(RELEASE)/.ready
 	PATH="$(CURDIR)/$(RELEASE):$$PATH" .ci/release lock
+
+# the tests and figures of a machine with a GPU, in five minutes: from packages alone
+gpu: $(VENV)/.bench
+	$(BIN)/python -m pytest tests/gpu $(ARGS)
+	$(BIN)/python -m benchmarks.gpu
 
 clean:
 	rm -rf $(VENV) .release

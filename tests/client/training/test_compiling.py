@@ -100,13 +100,3 @@ def test_batches_come_as_they_are_drawn() -> None:
     assert len(found) == len(drawn) == 6
     for (inputs, targets), part in zip(found, drawn, strict=True):
         assert torch.equal(inputs, data.inputs[part]) and torch.equal(targets, data.targets[part])
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_batches_that_are_copied_ahead_are_the_same_batches() -> None:
-    data = rows(5000, width=300)
-    drawn = list(batches(5000, TrainingTable(batch_size=512), client_keys(7, "x", 2, ["a"])))
-    for (inputs, targets), part in zip(on_device(data, drawn, "cuda"), drawn, strict=True):
-        busy = inputs @ inputs.T  # work that the next copy runs beside
-        assert torch.equal(inputs.cpu(), data.inputs[part])
-        assert torch.equal(targets.cpu(), data.targets[part]) and bool(torch.isfinite(busy).all())
