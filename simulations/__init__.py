@@ -14,8 +14,9 @@ import wardround.common  # noqa: F401  (switches telemetry off before flwr is im
 if TYPE_CHECKING:
     from wardround.common.config.load import Config, load_config, parse_config
     from wardround.common.predict.load import load_model
+    from wardround.simulations.python.simulate import simulate
     from wardround.simulations.run.analyse import Analysis, analyse
-    from wardround.simulations.run.simulate import Result, simulate
+    from wardround.simulations.run.result import Result
     from wardround.simulations.search.space import Choice, Range
     from wardround.simulations.search.sweep import SweepResult, sweep
     from wardround.simulations.search.tune import TuneResult, tune
@@ -44,8 +45,8 @@ _PLACES = {
     "parse_config": "wardround.common.config.load",
     "Analysis": "wardround.simulations.run.analyse",
     "analyse": "wardround.simulations.run.analyse",
-    "Result": "wardround.simulations.run.simulate",
-    "simulate": "wardround.simulations.run.simulate",
+    "Result": "wardround.simulations.run.result",
+    "simulate": "wardround.simulations.python.simulate",
     "load_model": "wardround.common.predict.load",
     "Choice": "wardround.simulations.search.space",
     "Range": "wardround.simulations.search.space",
@@ -67,3 +68,7 @@ def __getattr__(name: str) -> Any:
             raise
         text = f"simulations need {missing}: pip install 'wardround[simulate]'"
         raise ModuleNotFoundError(text, name=error.name) from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,9 +27,9 @@ NAMES: dict[str, dict[str, str | None]] = {
         "TuneResult": None,
         "analyse": "config overrides resume observer",
         "load_config": "path overrides",
-        "load_model": "folder hospital own_rows device task encoder",
+        "load_model": "folder hospital own_rows device task encoder model",
         "parse_config": "text overrides path",
-        "simulate": "config overrides resume task observer",
+        "simulate": "config data target positive model overrides resume task observer progress",
         "sweep": "config grid seeds overrides resume observer",
         "tune": "config params trials overrides seed prune resume observer",
     },
@@ -54,7 +54,7 @@ NAMES: dict[str, dict[str, str | None]] = {
     "wardround.common.predict": {
         "Predictions": None,
         "Predictor": None,
-        "load_model": "folder hospital own_rows device task encoder",
+        "load_model": "folder hospital own_rows device task encoder model",
     },
     "wardround.common.drift.surge": {
         "surges": "counts rows",

@@ -62,13 +62,14 @@ ORDER = {
         "process",
     ),
     "simulations": (
-        "clients default population",
+        "clients default given",
+        "population",
         "executors scenario",
         "grid",
         "run",
         "flower privacy search",
         "beginning",
-        "cli",
+        "cli python",
     ),
 }
 """From the ground up: a room (or a file beside the rooms) is imported by those of later lines only,

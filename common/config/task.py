@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -12,9 +12,14 @@ from wardround.common.settings import DESCRIBE, STATISTICS
 from wardround.common.tasks import built_in, load_task
 from wardround.common.tasks.base import Task
 
+if TYPE_CHECKING:
+    from wardround.common.tasks.own_model import OwnModel
 
-def make_task(config: Config) -> Task[Any]:
+
+def make_task(config: Config, model: OwnModel | None = None) -> Task[Any]:
     """The configured task; errors in its options name file and line. Raises WardroundError.
+
+    model : of a program's own, for ``task.model.kind = "own"``
 
     A table of ``statistics`` predicts nothing unless its settings say otherwise.
     """
@@ -22,10 +27,10 @@ def make_task(config: Config) -> Task[Any]:
     if config.procedure.name == STATISTICS and name == "tabular":
         options = {"kind": "none"} | options
     try:
-        task = load_task(name, options, config.folder)
+        task = load_task(name, options, config.folder) if model is None else _own(config, model)
     except ValidationError as error:
-        model = None if ":" in name else built_in(name).options_model
-        raise config.options_error(error, "task.", model) from None
+        known = None if ":" in name else built_in(name).options_model
+        raise config.options_error(error, "task.", known) from None
     check_joint(config, task)
     if config.procedure.name not in (STATISTICS, DESCRIBE) and options.get("kind") == "none":
         raise config.error(
@@ -41,3 +46,16 @@ def make_task(config: Config) -> Task[Any]:
             "set it to false",
         )
     return task
+
+
+def _own(config: Config, model: OwnModel) -> Task[Any]:
+    """The tabular task with this model. Raises ConfigError for another task, TaskError."""
+    from wardround.common.tasks.own_model import OwnModelTask
+
+    if config.task.name != "tabular":
+        raise config.error(
+            "task.name",
+            f"'{config.task.name}' makes its own model, and model=... goes with tables",
+            "leave the argument out",
+        )
+    return OwnModelTask(model, **config.task.options)

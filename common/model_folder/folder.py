@@ -53,8 +53,15 @@ class ModelFolder:
     digest : of ``files.json``: what stands for this model in plans and audit logs
     """
 
-    def __init__(self, path: Path, listed: Listed, digest: str, config: Config) -> None:
+    def __init__(
+        self, path: Path, listed: Listed, digest: str, config: Config, task: Task[Any] | None = None
+    ) -> None:
         self.path, self.listed, self.digest, self.config = path, listed, digest, config
+        self._task = task
+
+    def with_task(self, task: Task[Any]) -> ModelFolder:
+        """The same for a task that a program has, as the folder's settings can't make it."""
+        return ModelFolder(self.path, self.listed, self.digest, self.config, task)
 
     @classmethod
     def open(
@@ -92,7 +99,7 @@ class ModelFolder:
     @cached_property
     def task(self) -> Task[Any]:
         """Made of the folder's own settings. Raises ConfigError, TaskError."""
-        return make_task(self.config)
+        return make_task(self.config) if self._task is None else self._task
 
     @cached_property
     def totals(self) -> Sums:

@@ -177,7 +177,7 @@ def _loaded(
     if trees is None and not is_export(model):
         from wardround.common.predict.load import load_model
 
-        return load_model(model, hospital, own_rows=own_rows, **settings)
+        return load_model(model, hospital, own_rows=own_rows, model=None, **settings)
     given = {"hospital": hospital, "own-rows": own_rows, **settings, "device": None}
     for name, value in given.items():
         if value:

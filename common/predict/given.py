@@ -2,7 +2,8 @@
 texts, arrays.
 
 A data frame is taken by the interfaces that all libraries of such have (``__arrow_c_stream__``,
-``__dataframe__``): none needs to be installed here. No message quotes a value.
+``__dataframe__``), else by ``to_dict("list")``: none needs to be installed here. No message quotes
+a value.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def as_table(rows: Any) -> pa.Table:
         return _table({str(n): [record.get(n) for record in rows] for n in names})
     if hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "__dataframe__"):
         return _of_frame(rows)
+    if hasattr(rows, "to_dict"):
+        return as_table(rows.to_dict("list"))
     raise DataError(
         f"rows in a {type(rows).__name__} can't be read; give a data frame, a pyarrow table, a "
         "list of dicts, a dict of columns, or the path of a file"

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from wardround.common.errors import TaskError
 from wardround.common.figures.figure import STANDARD, Better, Figure, FigureTable
 from wardround.common.figures.sums import Sums as Sums
 from wardround.common.flower.arrays import Arrays
@@ -123,6 +125,19 @@ class Task(RowsToPredict[Raw], ABC):
         Default: ``load``. Raises DataError as it does, and where the disk has no room.
         """
         return self.load(path)
+
+    def load_table(self, table: pa.Table, called: str) -> Raw:
+        """``load`` of a shard that a program holds (``simulate(data=...)``).
+
+        table : columns of the types that tables have
+        called : what messages call it
+
+        Raises DataError as ``load`` does. Default: TaskError, for a task that reads files only.
+        """
+        raise TaskError(
+            f"{type(self).__name__} has no load_table(table, called), so it can't be given data "
+            "in memory; define it, or give paths"
+        )
 
     def at(self, raw: Raw, hospital: str) -> Raw:
         """A shard as the hospital of that name has it, where the settings give hospitals different

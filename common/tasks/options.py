@@ -134,8 +134,12 @@ class ModelOptions(Options):
 
     effects = tuple(Effect(key, "kind", ("mlp",)) for key in ("hidden", "dropout", "norm"))
 
-    kind: Literal["logistic", "linear", "mlp"] = Field(
-        "logistic", description="`logistic` and `linear` are the linear model"
+    kind: Literal["logistic", "linear", "mlp", "own"] = Field(
+        "logistic",
+        description=(
+            "`logistic` and `linear` are the linear model; `own` is what a program gave as "
+            "`simulate(model=...)`, and no file can name"
+        ),
     )
     hidden: list[Annotated[int, Field(ge=1, le=8192)]] = Field(
         [64, 32], min_length=1, max_length=32, description="widths of the hidden layers"

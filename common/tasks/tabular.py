@@ -55,6 +55,7 @@ from wardround.common.tasks.columns import (
 )
 from wardround.common.tasks.data.allowance import OF_TABLES, REASON, Unread, allowed
 from wardround.common.tasks.data.example import example_sets
+from wardround.common.tasks.data.given import held_table
 from wardround.common.tasks.data.left_out import added
 from wardround.common.tasks.data.problems import Problems
 from wardround.common.tasks.data.roles import patient_cells, split_cells, value_cells
@@ -68,7 +69,7 @@ from wardround.common.tasks.private_sums import ClassSums, NumberSums, PrivateSu
 from wardround.common.tasks.private_table import PrivateTable
 from wardround.common.tasks.schema import PREDICTION, RISK, Schema
 from wardround.common.tasks.table_schema import table_schema
-from wardround.common.tasks.tabular_model import make_model
+from wardround.common.tasks.tabular_model import make_model, model_shape
 from wardround.common.tasks.tabular_rows import TabularRows, has_targets
 from wardround.common.tasks.targets import (
     InUnit,
@@ -96,9 +97,16 @@ class TabularTask(TabularRows, Task[Table]):
     """See ``TabularOptions`` for the keyword arguments. Raises pydantic.ValidationError."""
 
     options_model = TabularOptions
+    has_own_model = False
+    """Whether ``model`` is a program's own (``own_model.py``)."""
 
     def __init__(self, **options: Any) -> None:
         self.options = TabularOptions(**options)
+        if self.options.model.kind == "own" and not self.has_own_model:
+            raise TaskError(
+                "task.model.kind: 'own' is a model that a program gave, and no file holds its code",
+                mend="give it again: simulate(model=...), load_model(FOLDER, model=...)",
+            )
         self.kind = self.options.kind
         self.primary_metric, self.figures = _FIGURES[self.kind]
         self.higher_is_better = self.figure_table().primary.better == "higher"
@@ -120,11 +128,14 @@ class TabularTask(TabularRows, Task[Table]):
 
         None means scikit-learn's breast cancer data (569 rows, 30 features, 'malignant' is 1 or 0).
         """
+        return self._usable(breast_cancer() if path is None else self.rows_of(path), path)
+
+    def load_table(self, table: pa.Table, called: str) -> Table:
+        return self._usable(held_table(table, self.options.missing_values, called), called)
+
+    def _usable(self, table: Table, path: Path | str | None) -> Table:
+        """Raises DataError with all that can't be read; ``path`` names the shard in messages."""
         options = self.options
-        if path is None:
-            table = breast_cancer()
-        else:
-            table = self.rows_of(path)
         if options.columns.split and table.file_splits:
             raise DataError(f"{path}: its files' names say the split; leave out task.columns.split")
         problems = Problems(path)
@@ -162,7 +173,7 @@ class TabularTask(TabularRows, Task[Table]):
         unread.left_out(len(table))
         return table.keep(~np.isin(np.arange(len(table)), list(problems)), REASON)
 
-    def _parse(self, table: Table, path: Path | None) -> None:
+    def _parse(self, table: Table, path: Path | str | None) -> None:
         """Read every cell once, so that all bad ones are named now and not in the first round."""
         options, problems = self.options, Problems(path)
         if options.kind != "none":
@@ -299,23 +310,8 @@ class TabularTask(TabularRows, Task[Table]):
 
     # --- model -------------------------------------------------------------------------------
     def model(self, totals: Sums) -> nn.Module:
-        """Linear model or MLP from D inputs to 1 output, or to one per class.
-
-        Raises TaskError if the columns leave no input, or the hospitals have one class only.
-        """
-        outputs = len(classes(totals, self.options)) if self.kind == "multiclass" else 1
-        inputs = len(features.feature_names(totals, self.options))
-        if inputs == 0:
-            raise TaskError(
-                "the model would have no inputs: name columns in task.columns (a category counts "
-                f"only with {self.options.min_category_count} rows at a hospital, or if declared)"
-            )
-        if self.kind == "multiclass" and outputs < 2:
-            raise TaskError(
-                f"fewer than two classes have {self.options.min_category_count} rows "
-                "(task.min_category_count) at a hospital; check task.columns.target, or declare "
-                "task.classes"
-            )
+        """Linear model or MLP; see ``model_shape``, also for what is raised."""
+        inputs, outputs = model_shape(totals, self.options)
         return make_model(inputs, outputs, self.options.model, bias=self.kind != "survival")
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -4,7 +4,32 @@ from __future__ import annotations
 
 from torch import nn
 
-from wardround.common.tasks.options import ModelOptions
+from wardround.common.errors import TaskError
+from wardround.common.figures.sums import Sums
+from wardround.common.tasks.categories import classes
+from wardround.common.tasks.features import feature_names
+from wardround.common.tasks.options import ModelOptions, TabularOptions
+
+
+def model_shape(totals: Sums, options: TabularOptions) -> tuple[int, int]:
+    """(inputs, outputs) of a model: D inputs to 1 output, or to one per class.
+
+    Raises TaskError if the columns leave no input, or the hospitals have one class only.
+    """
+    outputs = len(classes(totals, options)) if options.kind == "multiclass" else 1
+    inputs = len(feature_names(totals, options))
+    if inputs == 0:
+        raise TaskError(
+            "the model would have no inputs: name columns in task.columns (a category counts "
+            f"only with {options.min_category_count} rows at a hospital, or if declared)"
+        )
+    if options.kind == "multiclass" and outputs < 2:
+        raise TaskError(
+            f"fewer than two classes have {options.min_category_count} rows "
+            "(task.min_category_count) at a hospital; check task.columns.target, or declare "
+            "task.classes"
+        )
+    return inputs, outputs
 
 
 def make_model(inputs: int, outputs: int, options: ModelOptions, bias: bool = True) -> nn.Module:

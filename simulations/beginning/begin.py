@@ -16,9 +16,10 @@ from wardround.common.errors import ConfigError, DataError
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.simulations.beginning.check import problems
 from wardround.simulations.beginning.decide import Decision, decide
-from wardround.simulations.beginning.found import Found, find
+from wardround.simulations.beginning.found import Found, find, found_in
 from wardround.simulations.beginning.questions import answers, study_text
 from wardround.simulations.beginning.text import federation_text
+from wardround.simulations.given.held import GivenData
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,32 @@ def begin(
     """
     keys, known = _dialect(dialect)
     found = find(data, known)
+    _check_readable(found)
+    decision = decide(found, target, positive)
+    made, tried = (study_text, answers) if statistics else (federation_text, problems)
+    text = made(decision, found, _relative(found.path, path), keys)
+    if wrong := tried(parse_config(text, path=path)):
+        raise DataError("\n".join(wrong))
+    return Begun(text, found, decision)
+
+
+def begin_given(
+    given: GivenData,
+    target: str | None = None,
+    positive: Sequence[str] = (),
+    dialect: Sequence[str] = (),
+) -> Begun:
+    """The same of data that a program holds: a configuration that names no data, and isn't tried.
+    Raises as ``begin`` does."""
+    keys, known = _dialect(dialect)
+    found = found_in(given, known)
+    _check_readable(found)
+    decision = decide(found, target, positive)
+    return Begun(federation_text(decision, found, None, keys), found, decision)
+
+
+def _check_readable(found: Found) -> None:
+    """Raise DataError with all problems of all files."""
     if found.problems:
         lines = list(found.problems)
         if any("task.dialect" in line for line in lines):
@@ -57,12 +84,6 @@ def begin(
                 "(what a message calls task.dialect.KEY is said here by --dialect KEY=VALUE)"
             )
         raise DataError("\n".join(lines))
-    decision = decide(found, target, positive)
-    made, tried = (study_text, answers) if statistics else (federation_text, problems)
-    text = made(decision, found, _relative(found.path, path), keys)
-    if wrong := tried(parse_config(text, path=path)):
-        raise DataError("\n".join(wrong))
-    return Begun(text, found, decision)
 
 
 def _dialect(options: Sequence[str]) -> tuple[dict[str, Any], Dialect]:

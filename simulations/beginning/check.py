@@ -10,15 +10,21 @@ from wardround.common.config.task import make_task
 from wardround.common.errors import WardroundError
 from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.tasks.base import Task
+from wardround.simulations.given.held import GivenData
 from wardround.simulations.population.hospitals import Population
 
 
-def problems(config: Config) -> list[str]:
+def problems(
+    config: Config, task: Task[Any] | None = None, given: GivenData | None = None
+) -> list[str]:
     """What a simulation would stop or leave a hospital out for, one line each: each hospital's rows
-    read and split, what all agree on, and the tensors made of them."""
+    read and split, what all agree on, and the tensors made of them.
+
+    task, given : as a program has them; else what the configuration names
+    """
     try:
-        task = make_task(config)
-        population = Population(config, task)
+        task = make_task(config) if task is None else task
+        population = Population(config, task, given=given)
     except WardroundError as error:
         return [str(error)]
     found: list[str] = []

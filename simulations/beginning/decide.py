@@ -87,12 +87,14 @@ def decide(read: Found, asked: str | None, positive: Sequence[str]) -> Decision:
     patients = patient_column({name: one for name, one in seen.items() if name not in roles})
     away = _give_away(read.shards, target)
     for name, one in seen.items():
-        if name not in roles:
+        if name not in roles and name in read.arrays and _are_numbers(one):
+            roles[name] = Role(name, "numeric", "a column of the array")
+        elif name not in roles:
             roles[name] = _role(one, name, site, patients, away.get(name))
     if read.by_files:  # names of the files say the split
         roles = {n: replace(r, role="ignore") if r.role == "split" else r for n, r in roles.items()}
     missing, told = _missing(seen, roles)
-    parts = [name for name, copy in away.items() if copy.how == "parts"]
+    parts = [name for name, copy in away.items() if copy.how == "parts" or name in read.arrays]
     told += [
         f"column '{name}' tells the target without one mistake: is it known when the model is to "
         "be used? If not, move it to task.columns.ignore"
@@ -112,6 +114,12 @@ def decide(read: Found, asked: str | None, positive: Sequence[str]) -> Decision:
         [*target.told, *told],
         problems,
     )
+
+
+def _are_numbers(one: Seen) -> bool:
+    """Whether an array's column can be an input as it is: what it is a code of, no name says."""
+    whole = one.everywhere and one.kind != "empty"
+    return whole and all(part.numeric and not part.odd for _, part in one.filled)
 
 
 def _rare(target: Target, seen: Mapping[str, Seen]) -> list[str]:

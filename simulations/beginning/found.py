@@ -14,12 +14,13 @@ from wardround.common.names import names_of
 from wardround.common.tasks.data.profile import Profile, profile
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.data.reading.names import listed, looks_like_a_cell
-from wardround.common.tasks.data.reading.read import Read, left_beside, read_file
+from wardround.common.tasks.data.reading.read import Read, left_beside, read_file, without
 from wardround.common.tasks.data.reading.together import together
 from wardround.common.tasks.data.shards import shard_files, shard_sites, splits_of, visible
 from wardround.common.tasks.data.tables import READABLE
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.text.causal.reading import READABLE as INSTRUCTIONS
+from wardround.simulations.given.held import WHOLE, GivenData
 
 _HEADER = 'add the line, or name the columns: --dialect \'header=["age", "died"]\''
 MISSING = tuple(TabularOptions().missing_values)
@@ -49,6 +50,7 @@ class Found:
     path : that ``data.path`` will name
     one_set : it is one data set, not a folder of hospitals
     by_files : files' names say the split
+    arrays : columns that a program's arrays have, whose values are numbers by their type
     problems : of files that can't be read, one line each
     """
 
@@ -56,6 +58,7 @@ class Found:
     shards: list[Shard]
     one_set: bool
     by_files: bool = False
+    arrays: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -93,6 +96,29 @@ def find(path: Path, dialect: Dialect) -> Found:
     if left := left_beside(entry for entry in visible(path) if entry not in sites.values()):
         found.notes.append(f"no hospital's data, so left out: {left}")
     return found
+
+
+def found_in(given: GivenData, dialect: Dialect) -> Found:
+    """The same of data that a program holds, or names by paths."""
+    path = Path(WHOLE)
+    found = Found(path, [], given.one_set, arrays=given.arrays, notes=list(given.notes))
+    if not given.one_set:
+        names_of(given.shards)  # raises what a simulation would
+    for title, shard in given.shards.items():
+        try:
+            if isinstance(shard, Path):
+                found.shards.append(_read(title, shard, dialect))
+                continue
+            table = without(shard, MISSING)
+            place = partial(_row, given.called(title))
+            found.shards.append(Shard(title, (), table, profile(table), place))
+        except DataError as error:
+            found.problems.extend(str(error).splitlines())
+    return found
+
+
+def _row(called: str, row: int) -> str:
+    return f"{called}, row {row + 1}"
 
 
 def _with_inner(path: Path) -> list[Path]:

@@ -24,16 +24,18 @@ _MANY = 20
 _NO_WORD = re.compile(r"[^A-Za-z0-9]+")
 
 
-def federation_text(decision: Decision, found: Found, path: str, dialect: Mapping[str, Any]) -> str:
+def federation_text(
+    decision: Decision, found: Found, path: str | None, dialect: Mapping[str, Any]
+) -> str:
     """The file's text.
 
-    path : what ``data.path`` says
+    path : what ``data.path`` says; None of data that a program holds
     dialect : keys of ``[task.dialect]`` that the researcher gave
     """
     parts = [
         head_lines(decision, found),
         federation_lines(decision),
-        data_lines(decision, found, path),
+        data_lines(decision, found, path) if path is not None else (),
         _task(decision, dialect),
         _columns(decision),
         _rest(decision, found),

@@ -29,6 +29,7 @@ from wardround.common.tasks.data.reading.read import left_beside
 from wardround.common.tasks.data.shards import visible
 from wardround.common.trust.identity import Identity
 from wardround.server.members.lazy import VirtualMembers
+from wardround.simulations.given.held import WHOLE, GivenData, check_given
 from wardround.simulations.population.feature_noise import NoisyShard
 from wardround.simulations.population.identities import Identities, fresh_identities
 from wardround.simulations.population.partition import partition
@@ -58,6 +59,7 @@ class Population:
     Parameters
     ----------
     identities : gives the hospitals' identity keys by name; new ones by default
+    given : the data, where a program holds them; ``data.path`` then says nothing
 
     Attributes
     ----------
@@ -79,13 +81,14 @@ class Population:
         config: Config,
         task: Task[Any],
         identities: Callable[[Sequence[str]], Identities] = fresh_identities,
+        given: GivenData | None = None,
     ) -> None:
         check_training(config, task, simulated=True)
         check_settings(config)
         check_task(config, task)
         check_judgement(config, task)
-        self.config, self.task = config, task
-        self.notes: list[str] = []
+        self.config, self.task, self._given = config, task, given
+        self.notes: list[str] = [] if given is None else list(given.notes)
         self._identities = identities
         self._large = config.runs_folder() / LARGE
         self._finished: FinishedModel | None = None
@@ -94,8 +97,10 @@ class Population:
         path = config.data_path()
         if path is not None and not path.exists():
             raise config.error("data.path", f"{path}: no such file or folder")
-        kind = config.simulation.partition
-        if kind == "sites" and (path is None or not path.is_dir()):
+        kind: str = config.simulation.partition
+        if given is not None:
+            kind = check_given(config, given)
+        elif kind == "sites" and (path is None or not path.is_dir()):
             raise config.error(
                 "simulation.partition", "'sites' needs data.path to be a folder of hospitals"
             )
@@ -104,7 +109,6 @@ class Population:
             check_virtual(config)
             self._hospitals = self._virtual(path)
         elif kind == "sites" or (kind == "auto" and path is not None and path.is_dir()):
-            assert path is not None
             self._hospitals = self._make(self._sites(path))
         else:
             self._hospitals = self._make(self._partitioned(path))
@@ -262,7 +266,10 @@ class Population:
             for hospital in self._hospitals.values():
                 create_ledger(hospital)
 
-    def _sites(self, path: Path) -> dict[str, Callable[[], Any]]:
+    def _sites(self, path: Path | None) -> dict[str, Callable[[], Any]]:
+        if self._given is not None:
+            return self._named(self._given.shards, self._load_given)
+        assert path is not None
         if shape := self.task.data_set(path):
             raise self.config.error(
                 "simulation.partition",
@@ -279,12 +286,19 @@ class Population:
             )
         if left := left_beside(entry for entry in visible(path) if entry not in sites.values()):
             self.notes.append(f"data.path: no hospital's data, so left out: {left}")
+        return self._named(sites, lambda title: self.task.load_large(sites[title], self._large))
+
+    def _named(
+        self, sites: Mapping[str, Any], load: Callable[[str], Any]
+    ) -> dict[str, Callable[[], Any]]:
+        """The hospitals of these titles. Raises DataError for titles that make one name."""
         called = names_of(sites)
         self.titles = {name: title for name, title in called.items() if name != title}
-        return {
-            name: partial(self.task.load_large, sites[title], self._large)
-            for name, title in called.items()
-        }
+        return {name: partial(load, title) for name, title in called.items()}
+
+    def _load_given(self, title: str) -> Any:
+        assert self._given is not None
+        return self._given.load(title, self.task, self._large)
 
     def _partitioned(self, path: Path | None) -> dict[str, Callable[[], Any]]:
         pooled, kind = self._pooled(path), self.config.simulation.partition
@@ -294,7 +308,8 @@ class Population:
 
     def _pooled(self, path: Path | None) -> Any:
         """The data that hospitals are made of; what its reader left out is no hospital's to say."""
-        pooled = self.task.load_large(path, self._large)
+        given = self._given is not None
+        pooled = self._load_given(WHOLE) if given else self.task.load_large(path, self._large)
         if self.task.size(pooled) == 0:
             raise DataError(f"{path or 'the example data'}: no usable rows")
         self.notes += [f"data.path: {one}" for one in self.task.left_out(pooled)]

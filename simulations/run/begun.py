@@ -10,6 +10,10 @@ from wardround.common.durable.files import write_atomically
 from wardround.common.errors import RunDirectoryError
 from wardround.common.run.directory import SIMULATED, RunDirectory
 from wardround.common.run.shaping import check_same, check_unedited, digest
+from wardround.simulations.given.held import GivenData
+
+GIVEN = "given"
+"""In ``run.json``: digests of the data that a program gave, by hospital."""
 
 
 def new_run(config: Config) -> RunDirectory:
@@ -46,3 +50,22 @@ def begun_settings(path: Path, overrides: Sequence[str]) -> Config:
 def keep_settings(run: RunDirectory, settings: Config) -> None:
     """Write down what a run goes on with."""
     write_atomically(run.config_path, settings.to_toml(run.path).encode())
+
+
+def check_given_again(path: Path, given: GivenData | None) -> None:
+    """A run whose data a program gave needs the same again. Raises RunDirectoryError."""
+    known = RunDirectory.open(path).summary().get(GIVEN, {})
+    now = {} if given is None else given.digests()
+    if known and not now:
+        raise RunDirectoryError(
+            "its data were given by a program, which keeps no copy of them",
+            who=str(path),
+            mend="give them again: simulate(resume=..., data=...)",
+        )
+    odd = sorted(name for name in {*known, *now} if known.get(name) != now.get(name))
+    if odd:
+        raise RunDirectoryError(
+            f"it was begun with other data ({', '.join(odd[:5])})",
+            who=str(path),
+            mend="give the same, or begin a new run",
+        )

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from wardround.client.secagg.ckks import lacking
 from wardround.common.config.load import Config, load_config, parse_config
@@ -21,23 +18,16 @@ from wardround.common.config.task import make_task
 from wardround.common.durable.files import writing
 from wardround.common.durable.lock import take_lock
 from wardround.common.errors import ConfigError, TaskError, WardroundError
-from wardround.common.figures.figure import FigureTable, is_number
-from wardround.common.figures.records import (
-    OVERALL,
-    Record,
-    evaluation_of,
-    flat_records,
-    simulated_time_notes,
-)
+from wardround.common.figures.records import simulated_time_notes
 from wardround.common.mends import Mend
 from wardround.common.model.saved import SavedModel
 from wardround.common.model.torch_state import with_ordinary_torch
-from wardround.common.names import name_of
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import report_run
 from wardround.common.run.report.outside import outside_lines
 from wardround.common.tasks.base import Task
+from wardround.common.tasks.own_model import OwnModelTask
 from wardround.server.app import run_federation
 from wardround.server.observer import Observer
 from wardround.server.results.finish import finish_run
@@ -48,92 +38,23 @@ from wardround.simulations.clients import Clients
 from wardround.simulations.default import default_config_text
 from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
 from wardround.simulations.executors.on_ray import RAY, Recipe, check_ray, on_ray
+from wardround.simulations.given.held import GivenData
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population.hospitals import Population
-from wardround.simulations.run.begun import begun_settings, keep_settings, new_run
+from wardround.simulations.run.begun import (
+    GIVEN,
+    begun_settings,
+    check_given_again,
+    keep_settings,
+    new_run,
+)
 from wardround.simulations.run.client_states import blind_model, restore_clients, store_clients
-from wardround.simulations.run.comparison import Comparison, compare
+from wardround.simulations.run.comparison import compare
 from wardround.simulations.run.outside import evaluate_outside
+from wardround.simulations.run.result import Result as Result
 from wardround.simulations.run.saved_models import write_hospital_models
 from wardround.simulations.scenario.file import inlined, load_scenario
 from wardround.simulations.scenario.play import Scenario, TimedRun
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a simulation gives.
-
-    run_directory : where everything was written
-    config : the resolved configuration
-    rounds : the lines of ``metrics.jsonl``
-    comparison : per hospital, then 'mean' and 'overall': figures of local, federated, pooled
-    saved : the final (or best) round's model on disk
-    round : the one that made it
-    figures : what the task's figures are
-
-    >>> from wardround.simulations import simulate
-    >>> one_round = ["federation.rounds=1", "simulation.baselines=false"]
-    >>> result = simulate(overrides=one_round)
-    >>> [row["round"] for row in result.rounds], len(result.rounds[0]["accepted"])
-    ([1], 5)
-    >>> result.model
-    Linear(in_features=30, out_features=1, bias=True)
-    >>> result.figure("accuracy", "overall") > 0.8
-    True
-    """
-
-    run_directory: Path
-    config: Config
-    rounds: list[dict[str, Any]]
-    comparison: Comparison
-    saved: SavedModel = field(repr=False)
-    round: int
-    figures: FigureTable = field(repr=False)
-
-    @cached_property
-    def model(self) -> nn.Module:
-        """The final (or best) global model, in evaluation mode, as it was saved.
-
-        Raises CheckpointError where entries are personal: then each hospital has its own.
-        """
-        return self.saved.load()
-
-    def model_of(self, hospital: str) -> nn.Module:
-        """A hospital's model, in evaluation mode: the global one with its personal entries.
-
-        Raises CheckpointError for a hospital that there is no model of.
-        """
-        return self.saved.load(name_of(hospital))
-
-    @property
-    def records(self) -> list[Record]:
-        """Flat rows {round, hospital, split, metric, value}: ``pandas.DataFrame(r.records)``."""
-        return flat_records(self.rounds)
-
-    def figure(self, metric: str, hospital: str | None = None, split: str = "test") -> float:
-        """A figure of ``model``, which isn't the last round's where the best one was chosen.
-
-        hospital : a name, 'mean' or 'overall'; None: what stands for the model (the hospitals' mean
-            where rows of different hospitals must not be ranked against each other)
-
-        Raises KeyError if there is none.
-        """
-        evaluation = evaluation_of(self.rounds, self.round)
-        row = {"train_loss": None, **evaluation}
-        found = {
-            record["hospital"]: float(record["value"])
-            for record in (flat_records([row]) if evaluation else [])
-            if (record["metric"], record["split"]) == (metric, split)
-        }
-        if hospital is None:
-            stands = self.figures[metric].stands
-            hospital = stands if is_number(found.get(stands)) else OVERALL
-        for name in (hospital, name_of(hospital)):
-            if name in found:
-                return found[name]
-        hidden = any(row.get("hidden") for row in self.rounds) and hospital != OVERALL
-        why = "; secure aggregation hides single hospitals, see comparison" if hidden else ""
-        raise KeyError(f"no {split} {metric} of {hospital}{why}")
 
 
 @with_ordinary_torch
@@ -143,6 +64,7 @@ def simulate(
     overrides: Sequence[str] = (),
     resume: Path | str | None = None,
     task: Task[Any] | None = None,
+    given: GivenData | None = None,
     observer: Observer | None = None,
 ) -> Result:
     """Run (or go on with) a simulated federation.
@@ -153,7 +75,9 @@ def simulate(
     overrides : 'table.key=value' strings, as ``--set`` on the command line; not with a ``Config``
     resume : a run directory to go on with, instead of a configuration; overrides may change what
         doesn't shape its model
-    task : a task object of your own; the configuration then has no ``[task]`` (but a resumed one)
+    task : a task object of your own; the configuration then has no ``[task]`` (but a resumed one,
+        or one whose model alone is your own)
+    given : the data, where a program holds them; a run that was begun so needs the same again
     observer : is told what happens, e.g. to show progress
 
     Raises WardroundError subclasses; a run that stopped can be resumed.
@@ -163,19 +87,23 @@ def simulate(
     2
     """
     settings, observer = _training(load(config, overrides, resume)), observer or Observer()
-    if task is not None and resume is None:
+    if task is not None and resume is None and not isinstance(task, OwnModelTask):
         _check_own_task(settings, config is not None, overrides)
     observer.begins([settings.privacy.sentence, *settings.notes, *_without_effect(settings)])
     if settings.simulation.executor == RAY:
-        check_ray(settings, own_task=task is not None)
+        check_ray(settings, own_task=task is not None, given=given is not None)
+    if resume is not None:
+        check_given_again(Path(resume), given)
     task = task or make_task(settings)
-    population = Population(settings, task)
+    population = Population(settings, task, given=given)
     _check_hospitals(settings, len(population.names))
     file = load_scenario(settings)
     scenario = Scenario(settings, population.names, population.training_rows, file)
     if settings.simulation.baselines and settings.federation.initial:
         assert population.initial is not None  # read now: at the end it would be too late to tell
     run = new_run(inlined(settings, file)) if resume is None else RunDirectory.open(Path(resume))
+    if given is not None:
+        run.update(**{GIVEN: given.digests()})
     population.keep_ledgers(run.ledgers)
     with (
         take_lock(run.lock),
@@ -323,7 +251,8 @@ def _to_end(
         executor.close()
     report_run(run)
     rounds, figures = run.rounds(), task.figure_table()
-    return Result(run.path, config, rounds, comparison, saved, outcome.round, figures)
+    notes = (*config.notes, *population.notes)
+    return Result(run.path, config, rounds, comparison, saved, outcome.round, figures, task, notes)
 
 
 def _tell_left_out(

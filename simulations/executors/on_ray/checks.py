@@ -12,19 +12,26 @@ from wardround.common.text import one_line
 _ANSWER_S = 5.0
 
 
-def check_ray(config: Config, own_task: bool) -> None:
+def check_ray(config: Config, own_task: bool, given: bool = False) -> None:
     """Raise ConfigError where a run can't be on Ray.
 
-    own_task : whether the task is an object that exists in this process only
+    own_task, given : whether the task is an object, or the data are, of this process only
     """
     key = "simulation.executor"
     if importlib.util.find_spec("ray") is None:
         raise config.error(key, "'ray' needs Ray; pip install 'wardround[ray]'")
+    if given:
+        raise config.error(
+            key,
+            "'ray' can't reach data in this process's memory, as its actors read files",
+            "write them to a folder that each machine has and name it (data.path), or use "
+            "'processes'",
+        )
     if own_task:
         raise config.error(
             key,
-            "'ray' can't send a task that is an object of this process; name it by task.name = "
-            "'path/to/file.py:Class', at the same path on each machine",
+            "'ray' can't send a task or model that is an object of this process; name it by "
+            "task.name = 'path/to/file.py:Class', at the same path on each machine",
         )
     if config.privacy.enabled:
         raise config.error(

@@ -1,0 +1,209 @@
+"""``simulate(data=..., target=...)``: from what a program holds to a run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from wardround.common.config.load import Config, load_config, parse_config
+from wardround.common.config.task import make_task
+from wardround.common.errors import ConfigError, DataError, WardroundError
+from wardround.common.tasks.base import Task
+from wardround.common.tasks.own_model import OwnModel
+from wardround.server.observer import Observer
+from wardround.simulations.beginning.begin import Begun, begin, begin_given
+from wardround.simulations.beginning.check import problems
+from wardround.simulations.given.forms import given_data
+from wardround.simulations.given.held import GivenData
+from wardround.simulations.python.decided import decided, in_python
+from wardround.simulations.python.progress import Line, shown_line
+from wardround.simulations.run import simulate as runs
+from wardround.simulations.run.result import Result
+from wardround.simulations.search.values import overrides as override_texts
+
+Overrides = Sequence[str] | Mapping[str, Any]
+_OWN = 'task.model.kind="own"'
+_FILE = Path("federation.toml")
+"""Where the configuration of data at a path would lie; none is written."""
+
+
+def simulate(
+    config: Config | Path | str | None = None,
+    *,
+    data: Any = None,
+    target: str | None = None,
+    positive: str | Sequence[str] = (),
+    model: OwnModel | None = None,
+    overrides: Overrides = (),
+    resume: Path | str | None = None,
+    task: Task[Any] | None = None,
+    observer: Observer | None = None,
+    progress: bool | None = None,
+) -> Result:
+    """Run (or go on with) a simulated federation.
+
+    Parameters
+    ----------
+    config : a ``Config``, the path of a ``federation.toml``, or None for the built-in example, or
+        with ``data`` for what ``wardround init`` decides; beside ``data`` its ``[task]`` and
+        ``[simulation]``, where it has these, are taken as they are
+    data : hospitals as a dict by name, each a data frame, a pyarrow table, a dict of columns, a
+        list of dicts, a pair ``(X, y)`` of arrays or a path; or one such, of which hospitals are
+        made; or the path of a folder with a file for each hospital
+    target : with ``data``: the column to predict; None: the one whose name says it
+    positive : with ``data``: texts of the target that mean 1, where these aren't plain
+    model : of tables: a ``torch.nn.Module``, or a function or class that makes one of nothing, of
+        the number of inputs, or of the numbers of inputs and outputs; outputs are logits, of a
+        regression standardised values
+    overrides : {'table.key': value}, or 'table.key=value' strings as ``--set`` on the command line;
+        not with a ``Config``, but where there is ``data``
+    resume : a run directory to go on with, instead of a configuration; overrides may change what
+        doesn't shape its model, and ``data``, ``model`` and ``task`` are given again
+    task : a task object of your own; the configuration then has no ``[task]`` (but a resumed one)
+    observer : is told what happens, instead of the line that ``progress`` is about
+    progress : whether a line shows the round and its figure; None: in a notebook and at a prompt
+
+    Raises WardroundError subclasses; a run that stopped can be resumed.
+
+    >>> from wardround.simulations import simulate
+    >>> simulate(overrides={"federation.rounds": 2, "simulation.baselines": False}).round
+    2
+    >>> frame = {"age": list(range(30, 90)), "died": [0] * 30 + [1] * 30}
+    >>> result = simulate(data={"north": frame, "south": frame, "east": frame}, target="died")
+    >>> result.predict({"age": [85]})["probability"][0] > 0.5
+    True
+    """
+    _check_together(data, target, positive, model, task, observer, progress)
+    texts = _texts(overrides)
+    with in_python():
+        given, begun = None, None
+        if resume is not None:
+            given = None if data is None else given_data(data, target)
+            settings = runs.load(config, texts, resume)
+        elif data is None:
+            settings = runs.load(config, texts + [_OWN] * (model is not None))
+        else:
+            words = [positive] if isinstance(positive, str) else list(positive)
+            given, begun, settings = _looked_at(config, data, target, words, texts, model)
+        task = task if model is None else make_task(settings, model)
+        if begun is not None and (wrong := problems(settings, task, given)):
+            raise DataError("\n".join(wrong))
+        primary = (task or make_task(settings)).figure_table().primary
+    rounds = settings.federation.rounds
+    line = shown_line(progress, rounds, primary) if observer is None else None
+    with line or nullcontext():
+        return _run(settings, resume, texts, task, given, begun, observer or line)
+
+
+def _run(
+    settings: Config,
+    resume: Path | str | None,
+    texts: list[str],
+    task: Task[Any] | None,
+    given: GivenData | None,
+    begun: Begun | None,
+    observer: Observer | Line | None,
+) -> Result:
+    told = [] if begun is None else decided(begun)
+    if observer is not None and told:
+        observer.begins(told)
+    if resume is not None:
+        return runs.simulate(
+            overrides=texts, resume=resume, task=task, given=given, observer=observer
+        )
+    result = runs.simulate(settings, task=task, given=given, observer=observer)
+    return replace(result, notes=(*dict.fromkeys([*told, *result.notes]),))
+
+
+def _check_together(
+    data: Any,
+    target: str | None,
+    positive: str | Sequence[str],
+    model: OwnModel | None,
+    task: Task[Any] | None,
+    observer: Observer | None,
+    progress: bool | None,
+) -> None:
+    """Raise ConfigError for arguments that have no effect together."""
+    if data is None and target is not None:
+        raise ConfigError(
+            "target: goes with data=...; a file names its own in [task.columns]",
+            mend="leave it out, or set overrides={'task.columns.target': ...}",
+        )
+    if data is None and len(positive):
+        raise ConfigError("positive: goes with data=...; a file has its own, task.positive")
+    if model is not None and task is not None:
+        raise ConfigError("model: has no effect beside task=..., whose model() makes its own")
+    if observer is not None and progress is not None:
+        raise ConfigError("progress: has no effect beside observer=..., which is told instead")
+
+
+def _texts(overrides: Overrides) -> list[str]:
+    """Raises ConfigError for a value that no configuration has."""
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides: one text; write [{overrides!r}], or a dict")
+    if isinstance(overrides, Mapping):
+        return override_texts(overrides)
+    return list(overrides)
+
+
+def _looked_at(
+    config: Config | Path | str | None,
+    data: Any,
+    target: str | None,
+    positive: list[str],
+    texts: list[str],
+    model: OwnModel | None,
+) -> tuple[GivenData | None, Begun | None, Config]:
+    """The data as they are held (None: at ``data.path``), what was decided of them (None: the
+    configuration says all), and the configuration."""
+    if isinstance(config, str | Path):
+        config = load_config(Path(config))
+    own = set() if config is None else config.model_fields_set
+    if config is not None and config.data.path:
+        raise config.error("data.path", "has no effect beside data=...", "leave one of the two out")
+    texts = texts + [_OWN] * (model is not None)
+    at_path = isinstance(data, str | Path)
+    if config is not None and "task" in own:
+        if target is not None or positive:
+            raise config.error("task", "says the target, and so do target=... and positive=...")
+        if at_path:
+            path = str(Path(data).resolve())
+            return None, None, _over({"data": {"path": path}}, config, texts)
+        return given_data(data), None, _over({}, config, texts)
+    dialect = [one.removeprefix("task.dialect.") for one in texts if _is_dialect(one)]
+    given = None
+    if at_path:
+        begun = begin(_FILE, Path(data), target, positive, dialect)
+    else:
+        given = given_data(data, target)
+        begun = begin_given(given, target, positive, dialect)
+    return given, begun, _over(tomllib.loads(begun.text), config, texts)
+
+
+def _is_dialect(override: str) -> bool:
+    return override.strip().startswith("task.dialect.")
+
+
+def _over(decided: dict[str, Any], config: Config | None, texts: list[str]) -> Config:
+    """What was decided, the tables of a configuration over it, and the overrides over both.
+    Raises ConfigError."""
+    tables = dict(decided)
+    folder = Path()
+    if config is not None:
+        folder = config.folder
+        found = config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        for name, table in found.items():
+            tables[name] = {**tables.get(name, {}), **table} if isinstance(table, dict) else table
+    try:
+        return parse_config(
+            tomli_w.dumps(tables), texts, folder / "config.toml" if config else None
+        )
+    except WardroundError as error:
+        raise ConfigError(str(error).replace(f"{folder / 'config.toml'}:", "config:")) from None
