@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,43 +47,31 @@ def simulate(
     observer: Observer | None = None,
     progress: bool | None = None,
 ) -> Result:
-    """Run (or go on with) a simulated federation.
+    """Run (or go on with) a simulated federation. Raises WardroundError subclasses.
 
     Parameters
     ----------
     config : a ``Config``, the path of a ``federation.toml``, or None for the built-in example, or
-        with ``data`` for what ``wardround init`` decides; beside ``data`` its ``[task]`` and
-        ``[simulation]``, where it has these, are taken as they are
-    data : hospitals as a dict by name, each a data frame, a pyarrow table, a dict of columns, a
-        list of dicts, a pair ``(X, y)`` of arrays or a path; or one such, of which hospitals are
-        made; or the path of a folder with a file for each hospital
-    target : with ``data``: the column to predict; None: the one whose name says it
-    positive : with ``data``: texts of the target that mean 1, where these aren't plain
-    model : of tables: a ``torch.nn.Module``, or a function or class that makes one of nothing, of
-        the number of inputs, or of the numbers of inputs and outputs; outputs are logits, of a
-        regression standardised values
-    overrides : {'table.key': value}, or 'table.key=value' strings as ``--set`` on the command line;
-        not with a ``Config``, but where there is ``data``
-    resume : a run directory to go on with, instead of a configuration; overrides may change what
-        doesn't shape its model, and ``data``, ``model`` and ``task`` are given again
-    task : a task object of your own; the configuration then has no ``[task]`` (but a resumed one)
+        for what ``wardround init`` decides about ``data``; beside that its tables go over it
+    data : hospitals by name, each a frame, an Arrow table, columns, records, a pair (X, y) or a
+        path; or one of these, of which hospitals are made; or a folder with a file for each
+    target, positive : of ``data``: the column to predict, and its texts that mean 1
+    model : of tables: a torch module, or what makes one of the numbers of inputs and outputs
+    overrides : {'table.key': value}, or 'table.key=value' texts as ``--set`` has them
+    resume : a run directory to go on with; ``data``, ``model`` and ``task`` are given again
+    task : a task object of your own; the configuration then has no ``[task]``
     observer : is told what happens, instead of the line that ``progress`` is about
-    progress : whether a line shows the round and its figure; None: in a notebook and at a prompt
-
-    Raises WardroundError subclasses; a run that stopped can be resumed.
+    progress : whether a line shows the round; None: in a notebook and at a prompt
 
     >>> from wardround.simulations import simulate
-    >>> simulate(overrides={"federation.rounds": 2, "simulation.baselines": False}).round
-    2
     >>> frame = {"age": list(range(30, 90)), "died": [0] * 30 + [1] * 30}
     >>> result = simulate(data={"north": frame, "south": frame, "east": frame}, target="died")
     >>> result.predict({"age": [85]})["probability"][0] > 0.5
     True
     """
     _check_together(data, target, positive, model, task, observer, progress)
-    texts = _texts(overrides)
+    texts, given, begun = _texts(overrides), None, None
     with in_python():
-        given, begun = None, None
         if resume is not None:
             given = None if data is None else given_data(data, target)
             settings = runs.load(config, texts, resume)
@@ -94,30 +83,29 @@ def simulate(
         task = task if model is None else make_task(settings, model)
         if begun is not None and (wrong := problems(settings, task, given)):
             raise DataError("\n".join(wrong))
-        primary = (task or make_task(settings)).figure_table().primary
-    rounds = settings.federation.rounds
-    line = shown_line(progress, rounds, primary) if observer is None else None
-    with line or nullcontext():
-        return _run(settings, resume, texts, task, given, begun, observer or line)
+    as_it_came = data is None and model is None  # what a task of one's own is held against
+    asked = (None if resume else config, texts) if resume or as_it_came else (settings, [])
+    call = partial(runs.simulate, asked[0], overrides=asked[1], resume=resume, given=given)
+    return _run(call, settings, task, begun, observer, progress)
 
 
 def _run(
+    call: Callable[..., Result],
     settings: Config,
-    resume: Path | str | None,
-    texts: list[str],
     task: Task[Any] | None,
-    given: GivenData | None,
     begun: Begun | None,
-    observer: Observer | Line | None,
+    observer: Observer | None,
+    progress: bool | None,
 ) -> Result:
-    told = [] if begun is None else decided(begun)
-    if observer is not None and told:
-        observer.begins(told)
-    if resume is not None:
-        return runs.simulate(
-            overrides=texts, resume=resume, task=task, given=given, observer=observer
-        )
-    result = runs.simulate(settings, task=task, given=given, observer=observer)
+    line = None
+    if observer is None:
+        primary = (task or make_task(settings)).figure_table().primary
+        line = shown_line(progress, settings.federation.rounds, primary)
+    watching, told = observer or line, [] if begun is None else decided(begun)
+    with line or nullcontext():
+        if watching is not None and told:
+            watching.begins(told)
+        result = call(task=task, observer=watching)
     return replace(result, notes=(*dict.fromkeys([*told, *result.notes]),))
 
 

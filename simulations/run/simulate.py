@@ -67,7 +67,7 @@ def simulate(
     given: GivenData | None = None,
     observer: Observer | None = None,
 ) -> Result:
-    """Run (or go on with) a simulated federation.
+    """Run (or go on with) a simulated federation; ``python/simulate.py`` is what a program calls.
 
     Parameters
     ----------
@@ -78,13 +78,8 @@ def simulate(
     task : a task object of your own; the configuration then has no ``[task]`` (but a resumed one,
         or one whose model alone is your own)
     given : the data, where a program holds them; a run that was begun so needs the same again
-    observer : is told what happens, e.g. to show progress
 
     Raises WardroundError subclasses; a run that stopped can be resumed.
-
-    >>> from wardround.simulations import simulate
-    >>> simulate(overrides=["federation.rounds=2", "simulation.baselines=false"]).round
-    2
     """
     settings, observer = _training(load(config, overrides, resume)), observer or Observer()
     if task is not None and resume is None and not isinstance(task, OwnModelTask):
