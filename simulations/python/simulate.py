@@ -23,7 +23,7 @@ from wardround.simulations.beginning.check import problems
 from wardround.simulations.given.forms import given_data
 from wardround.simulations.given.held import GivenData
 from wardround.simulations.python.decided import decided, in_python
-from wardround.simulations.python.progress import Line, shown_line
+from wardround.simulations.python.progress import shown_line
 from wardround.simulations.run import simulate as runs
 from wardround.simulations.run.result import Result
 from wardround.simulations.search.values import overrides as override_texts
