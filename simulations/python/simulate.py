@@ -63,7 +63,6 @@ def simulate(
     observer : is told what happens, instead of the line that ``progress`` is about
     progress : whether a line shows the round; None: in a notebook and at a prompt
 
-    >>> from wardround.simulations import simulate
     >>> frame = {"age": list(range(30, 90)), "died": [0] * 30 + [1] * 30}
     >>> result = simulate(data={"north": frame, "south": frame, "east": frame}, target="died")
     >>> result.predict({"age": [85]})["probability"][0] > 0.5
@@ -78,8 +77,7 @@ def simulate(
         elif data is None:
             settings = runs.load(config, texts + [_OWN] * (model is not None))
         else:
-            words = [positive] if isinstance(positive, str) else list(positive)
-            given, begun, settings = _looked_at(config, data, target, words, texts, model)
+            given, begun, settings = _looked_at(config, data, target, positive, texts, model)
         task = task if model is None else make_task(settings, model)
         if begun is not None and (wrong := problems(settings, task, given)):
             raise DataError("\n".join(wrong))
@@ -145,12 +143,13 @@ def _looked_at(
     config: Config | Path | str | None,
     data: Any,
     target: str | None,
-    positive: list[str],
+    positive: str | Sequence[str],
     texts: list[str],
     model: OwnModel | None,
 ) -> tuple[GivenData | None, Begun | None, Config]:
     """The data as they are held (None: at ``data.path``), what was decided of them (None: the
     configuration says all), and the configuration."""
+    positive = [positive] if isinstance(positive, str) else list(positive)
     if isinstance(config, str | Path):
         config = load_config(Path(config))
     own = set() if config is None else config.model_fields_set

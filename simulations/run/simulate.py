@@ -71,10 +71,7 @@ def simulate(
 
     Parameters
     ----------
-    config : a ``Config``, the path of a ``federation.toml``, or None for the built-in example
-    overrides : 'table.key=value' strings, as ``--set`` on the command line; not with a ``Config``
-    resume : a run directory to go on with, instead of a configuration; overrides may change what
-        doesn't shape its model
+    config, overrides, resume : as ``load`` has them
     task : a task object of your own; the configuration then has no ``[task]`` (but a resumed one,
         or one whose model alone is your own)
     given : the data, where a program holds them; a run that was begun so needs the same again
