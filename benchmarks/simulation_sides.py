@@ -3,10 +3,10 @@
     python -m benchmarks.simulation_sides SIDE WORKLOAD CLIENTS ROUNDS
 
 SIDE: an executor's name, 'bf16' ('processes-sequential' in mixed precision), 'masked' (secure
-aggregation), 'private' (each client's update clipped, noise on the mean, a ledger and a signed
-claim each), 'engine' (the training of a cohort alone, beside the product), 'loop' (a plain loop
-over deep copies, one thread) or 'flower' (Flower's engine, two one-CPU actors). Prints the seconds
-of each round; of ours, from one commit to the next.
+aggregation), 'private' (each client's update clipped, noise on the mean, a ledger of its own),
+'engine' (the training of a cohort alone, beside the product), 'loop' (a plain loop over deep
+copies, one thread) or 'flower' (Flower's engine, two one-CPU actors). Prints the seconds of each
+round; of ours, from one commit to the next.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from flwr.clientapp import ClientApp
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.joint.answer import answer_letters
-from wardround.client.privacy.round import announced_sizes
+from wardround.client.privacy.sizes import announced_sizes
 from wardround.client.requests.blind import give_model, keep_chosen, take_model
 from wardround.client.requests.buffered import send_kept
 from wardround.client.requests.job import TrainingJob

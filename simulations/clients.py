@@ -36,6 +36,7 @@ class Clients:
     Attributes
     ----------
     models : the model that all of them share
+    settled_elsewhere : whether what a group pays for its privacy was paid where the group was asked
     ours : whether they run our own app, so that executors may do what it does in other ways
 
     Raises ValueError without app and hospitals.
@@ -54,6 +55,7 @@ class Clients:
         self.names, self.keep = names, keep
         self.models = ModelCache()
         self.ours = app is None
+        self.settled_elsewhere = False
         self._open = hospitals
         if app is None:
             if hospitals is None:
@@ -117,8 +119,9 @@ class Clients:
         return {name: reason for name, reason in reasons if reason}
 
     def answer_always(self) -> None:
-        """From now on nobody fails: who does was decided elsewhere."""
-        self._intercept = _nobody
+        """From now on nobody fails: who does was decided elsewhere, and what groups pay was paid
+        there."""
+        self._intercept, self.settled_elsewhere = _nobody, True
 
     # --- what they remember -------------------------------------------------------------------
     def state(self, node_id: int) -> ClientState:

@@ -23,6 +23,7 @@ from wardround.client.app import create_client_app
 from wardround.client.data import splitting
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
+from wardround.client.privacy.book import SharedBook
 from wardround.common.config.load import Config, parse_config
 from wardround.common.figures.sums import Sums
 from wardround.common.privacy.noise import NoiseSource
@@ -166,7 +167,8 @@ def federate(tmp_path: Path) -> Federate:
 
     A hospital keeps its identity within a test; ``server_config`` makes the server's configuration
     another one than the hospitals'. ``executor`` runs our own app, ``groups`` allows one message
-    for many. ``host`` makes the host of the live roster, which hospitals have as well.
+    for many. ``book`` is where hospitals have their ledgers together. ``host`` makes the host of
+    the live roster, which hospitals have as well.
     """
     identities: dict[str, Identity] = {}
 
@@ -182,6 +184,7 @@ def federate(tmp_path: Path) -> Federate:
         executor: Executor | None = None,
         groups: bool = True,
         host: Callable[[dict[str, bytes]], Host] = lambda roster: Host(),
+        book: Path | None = None,
     ) -> Run:
         task = task or Line()
         identities.update(fresh_identities([name for name in shards if name not in identities]))
@@ -196,6 +199,7 @@ def federate(tmp_path: Path) -> Federate:
         }
         for hospital in hospitals.values() if config.privacy.enabled else []:
             hospital.ledger_path = tmp_path / f"{hospital.name}.sqlite"
+            hospital.book = SharedBook(book) if book is not None else None
             create_ledger(hospital)
 
         def open_hospital(context: Context) -> Hospital:

@@ -167,6 +167,8 @@ class Hospital:
     ----------
     totals : those that the examples were last prepared with
     plan : of the run that it takes part in; whoever accepts another one replaces it
+    book : of many simulated hospitals, where their ledgers are together
+        (``client/privacy/book.py``); None elsewhere
     working : of a procedure with many steps, what it need not work out of its rows twice
     """
 
@@ -189,6 +191,7 @@ class Hospital:
         self.source, self._finished = place.source, place.finished
         self.study, self.links, self.coordinator = place.study, place.links, keys.coordinator
         self.plan = Plan.of_settings(self.config)
+        self.book: object | None = None
         self.totals: Sums = {}
         self.working: dict[str, Any] = {}
         self._opened: Opened | None = None

@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.data.witness import Anchor
+from wardround.client.privacy.book import Page, SharedBook
 from wardround.client.privacy.entries import Entry, Limit
 from wardround.client.privacy.ledger import Ledger
 from wardround.common.errors import PrivacyRefused
@@ -20,9 +21,11 @@ _MEND = (
 )
 
 
-def open_ledger(hospital: Hospital) -> Ledger:
-    """The hospital's ledger. Raises PrivacyRefused if it is missing, damaged, another's, or not
-    what the kit's audit log knows."""
+def open_ledger(hospital: Hospital) -> Ledger | Page:
+    """The hospital's ledger; of many simulated ones its page in their book. Raises PrivacyRefused
+    if it is missing, damaged, another's, or not what the kit's audit log knows."""
+    if isinstance(hospital.book, SharedBook):
+        return hospital.book.open().page(hospital.name)
     if hospital.ledger_path is None:
         raise PrivacyRefused(f"{hospital.name} has no privacy ledger, so it can't train privately")
     anchor = hospital.witness.newest() if hospital.witness is not None else None
@@ -60,7 +63,7 @@ def limit_of(hospital: Hospital) -> Limit:
     return Limit(table.limit, table.delta, table.unit, each)
 
 
-def pay(hospital: Hospital, ledger: Ledger, entry: Entry, splits: Collection[str]) -> None:
+def pay(hospital: Hospital, ledger: Ledger | Page, entry: Entry, splits: Collection[str]) -> None:
     """Write down what is about to be released, of the rows in these splits, for good.
 
     Raises PrivacyRefused where the hospital's limit forbids it; nothing is written then.

@@ -248,6 +248,13 @@ def hold(
     )
 
 
+def of_run(entries: Iterable[Entry], federation: str | None, run: str | None) -> Iterator[Entry]:
+    """The entries of one federation, or run; None: of any."""
+    for one in entries:
+        if federation in (None, one.federation) and run in (None, one.run):
+            yield one
+
+
 def _add(totals: Totals, entry: Entry) -> None:
     for one in entry.releases:
         totals[entry.unit, one.noise_multiplier, one.sampling_rate] += one.steps

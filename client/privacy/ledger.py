@@ -28,31 +28,22 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wardround.client.privacy.entries import Entry, Limit, Spent, check_unit, hold
+from wardround.client.privacy.chained import Chained
+from wardround.client.privacy.entries import Entry, Limit, Spent, check_unit, hold, of_run
 from wardround.client.privacy.ledger_files import (
-    APPLICATION,
-    VERSION,
     WITHOUT_SETS,
-    Row,
-    chain,
     connect,
     damaged,
     dump,
-    head_path,
-    insert_row,
     insert_set,
     make_files,
-    read_head,
     read_rows,
     read_set,
-    upgrade,
-    write_head,
 )
 from wardround.client.privacy.pseudonyms import (
     check_value,
@@ -70,19 +61,16 @@ _KEY = "pseudonyms"
 """The fact that tells the ledger's key from another one."""
 
 
-class Ledger:
+class Ledger(Chained):
     """Open with ``create`` or ``open``; usable as a context manager. Not for several threads."""
 
     def __init__(
         self, path: Path, hospital: str, connection: sqlite3.Connection, durable: bool = True
     ) -> None:
-        self.path, self.hospital, self._connection = path, hospital, connection
-        self._durable = durable
-        self._forget()
+        self.hospital = hospital
+        super().__init__(path, connection, durable)
 
-    def _forget(self) -> None:
-        self._uncommitted = False
-        self._hashes: list[str] = []
+    def _forget_rows(self) -> None:
         self._owners: dict[tuple[str, str], None] = {}
         self._entries: list[Entry] = []
         self._requests: dict[str, Entry] = {}
@@ -137,103 +125,22 @@ class Ledger:
                 "use each hospital's own"
             )
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the write lock, with all rows read, verified and no row missing at the end."""
-        connection = self._connection
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            self._check_format()
-            self._read_rows()
-            self._complete(read_head(head_path(self.path)))
-            yield
-            connection.execute("COMMIT")
-            self._uncommitted = False
-        except sqlite3.Error as error:
-            raise damaged(self.path, str(error)) from None
-        finally:
-            if connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-            if self._uncommitted:
-                self._forget()  # the next one reads again what the file really has
-
-    def _check_format(self) -> None:
-        found = [
-            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("application_id", "user_version")
-        ]
-        if found[0] == APPLICATION and found[1] > VERSION:
-            raise PrivacyRefused(
-                f"{self.path}: this privacy ledger has version {found[1]}, and this wardround "
-                f"reads up to {VERSION}; install the version of wardround that wrote it"
-            )
-        if found[0] != APPLICATION or not WITHOUT_SETS <= found[1] <= VERSION:
-            raise damaged(self.path, "it is no ledger of this version")
-        self._version = int(found[1])
-
-    def _read_rows(self) -> None:
-        """Take in rows that were added since, by this process or another one."""
-        for row in read_rows(self._connection, len(self._hashes)):
-            number, before = self.head
-            expected = chain(before, number + 1, row.body)
-            if (row.number, row.hash) != (number + 1, expected):
-                raise damaged(self.path, f"row {number + 1} isn't what was written")
-            self._take_in(row)
-
-    def _take_in(self, row: Row) -> None:
-        try:
-            content = json.loads(row.body)
-            kind = content.pop("kind")
-            if (row.number == 1) != (kind == "start"):
-                raise ValueError("it isn't the first one")
-            if kind == "entry":
-                self._count(Entry.of(content))
-            elif kind == "fact":
-                self._facts[content["key"]] = content["value"]
-            elif kind in ("start", "kit"):
-                self._owners[content["hospital"], content.get("federation", "")] = None
-            elif kind != "mended":
-                raise ValueError(f"unknown kind '{kind}'")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise damaged(self.path, f"row {row.number}: {error}") from None
-        self._hashes.append(row.hash)
+    def _understand(self, kind: str, content: dict[str, Any]) -> None:
+        if kind == "entry":
+            self._count(Entry.of(content))
+        elif kind == "fact":
+            self._facts[content["key"]] = content["value"]
+        elif kind in ("start", "kit"):
+            self._owners[content["hospital"], content.get("federation", "")] = None
+        elif kind != "mended":
+            raise ValueError(f"unknown kind '{kind}'")
 
     def _count(self, entry: Entry) -> None:
         self._entries.append(entry)
         self._requests[entry.request] = entry
         self._spent.add(entry)
 
-    def _complete(self, head: Row) -> None:
-        """Compare with the head; add the row of which only the head was written."""
-        number, last = self.head
-        if (head.number, head.hash) == (number, last):
-            return
-        ahead = head.number == number + 1
-        if number == 0 or not ahead or head.hash != chain(last, head.number, head.body):
-            raise damaged(
-                self.path, f"it has {number} rows, {head_path(self.path).name} says {head.number}"
-            )
-        self._take_in(head)
-        self._insert(head)
-
     # --- writing ---------------------------------------------------------------------------------
-    def _append(self, content: dict[str, Any]) -> None:
-        """Durably add a row. The caller holds the lock; the row is committed when it lets go."""
-        if self._version < VERSION:
-            upgrade(self._connection)
-            self._version = VERSION
-        number, before = self.head
-        body = dump(content)
-        row = Row(number + 1, chain(before, number + 1, body), body)
-        write_head(head_path(self.path), row, self._durable)
-        self._insert(row)
-        self._take_in(row)
-
-    def _insert(self, row: Row) -> None:
-        self._uncommitted = True
-        insert_row(self._connection, row)
-
     def spend(self, entry: Entry, limit: Limit, patients: Iterable[str] | None = None) -> float:
         """Check, then write down for good; epsilon afterwards, as ``check`` gives it.
 
@@ -300,15 +207,6 @@ class Ledger:
         return len(added)
 
     # --- reading ---------------------------------------------------------------------------------
-    @property
-    def head(self) -> tuple[int, str]:
-        """Number of rows, and the newest one's hash."""
-        return len(self._hashes), self._hashes[-1] if self._hashes else ""
-
-    def goes_on_from(self, number: int, digest: str) -> bool:
-        """Whether row ``number`` is here and has this hash, and so all rows before it."""
-        return 0 < number <= len(self._hashes) and self._hashes[number - 1] == digest
-
     def kits(self) -> list[tuple[str, str]]:
         """Hospital and federation of each kit that uses it; '' for the federation where none was
         written down."""
@@ -343,12 +241,7 @@ class Ledger:
         self._refresh()
         if federation is None and run is None:
             return self._spent.epsilon(unit, delta)
-        chosen = (
-            one
-            for one in self._entries
-            if federation in (None, one.federation) and run in (None, one.run)
-        )
-        return Spent(chosen).epsilon(unit, delta)
+        return Spent(of_run(self._entries, federation, run)).epsilon(unit, delta)
 
     def worst(self, delta: float, unit: str) -> float:
         """Epsilon so far of the patient who has spent most, where it is known who was in what."""
@@ -365,22 +258,6 @@ class Ledger:
         """The newest entry of a request, by its digest."""
         self._refresh()
         return self._requests.get(request)
-
-    def _refresh(self) -> None:
-        try:
-            self._read_rows()
-        except sqlite3.Error as error:
-            raise damaged(self.path, str(error)) from None
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def hospital_of(path: Path | str) -> str:

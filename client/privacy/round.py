@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -19,14 +20,14 @@ from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.account import limit_of, open_ledger, pay
+from wardround.client.privacy.book import Balance
 from wardround.client.privacy.entries import HELD_OUT, TRAINS, Entry, Limit
 from wardround.client.privacy.proposal import Proposal
 from wardround.client.secagg.masking import finish_private
 from wardround.client.secagg.upload import PendingUpload
-from wardround.common.errors import DataError, PrivacyRefused, RequestRefused
+from wardround.common.errors import PrivacyRefused, RequestRefused
 from wardround.common.flower.arrays import Arrays, Layout
 from wardround.common.privacy.accounting import Release, share_of_noise
-from wardround.common.privacy.budget import announcement
 from wardround.common.privacy.claims import Claim
 from wardround.common.privacy.mechanism import Grid
 from wardround.common.privacy.noise import NoiseSource
@@ -47,7 +48,6 @@ from wardround.common.protocol.train import (
     TrainRequest,
     adapts,
 )
-from wardround.common.secagg.content import shared_settings
 from wardround.common.secagg.encoding import clip_within
 from wardround.common.secagg.graph import Thresholds
 from wardround.common.settings import Purpose
@@ -110,92 +110,21 @@ def side_of(hospital: Hospital, purpose: str, splits: Collection[str] = ()) -> s
     """
     if purpose not in SIDES:
         return ""
-    named = (
+    run = _run_of(
         hospital.config.federation.name,
         hospital.plan.run,
         hospital.descriptor.hex(),
         hospital.held_out,
         hospital.given_split,
     )
-    run = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
     side = SIDES[purpose][0] if len(splits) != 1 else next(iter(splits))
     return f"{side} {run}"
 
 
-def announced_sizes(hospital: Hospital) -> dict[str, int]:
-    """Sizes of the splits as the server may know them.
-
-    Without privacy the true ones. For examples and patients: the number of units, with noise that
-    is drawn once per federation and settings, and paid for. For hospitals: 1 where there may be
-    rows. That a hospital takes no part with a split (no rows for training; fewer than it asks of
-    itself) is said as it is: 0, as who takes part. In a joint procedure it is 1
-    of training: that there are rows.
-    """
-    if hospital.config.procedure.joint:  # how many rows a party has is no other's to know
-        return {split: int(split == "train") for split in m.SPLITS}
-    true, table = hospital.sizes(), hospital.config.privacy
-    possible = {split: hospital.takes_part(split) for split in m.SPLITS}
-    if not table.enabled:
-        return {split: true[split] if possible[split] else 0 for split in m.SPLITS}
-    data = hospital.config.data
-    for split, share in (("validation", data.validation_fraction), ("test", data.test_fraction)):
-        possible[split] |= share > 0 and hospital.share.least(split) <= 1
-    if table.unit == "hospital":
-        return {split: int(possible[split]) for split in m.SPLITS}
-    key = _sizes_key(hospital)
-    with open_ledger(hospital) as ledger:
-        found = ledger.recall(key)
-        if found is None:
-            check_split(hospital)
-            spending = Spending("", 0, key, "announced sizes", 1.0, announcement(table))
-            pay(hospital, ledger, spending.entry(hospital), m.SPLITS)
-            found = " ".join(str(number) for number in _noised_counts(hospital))
-            ledger.remember(key, found)
-    numbers = dict(zip(m.SPLITS, map(int, found.split()), strict=True))
-    return {split: max(1, numbers[split]) if possible[split] else 0 for split in m.SPLITS}
-
-
-def _sizes_key(hospital: Hospital) -> str:
-    """What announced sizes are remembered by: all of the settings that they follow from, the data,
-    for studies may have others, and the kit, for two that share a ledger may be of federations of
-    one name. Others make other numbers, which are paid for again. The run's seed isn't one of them,
-    but in a simulation."""
-    config = hospital.config
-    shared = shared_settings(config)
-    held_out = hospital.held_out or config.federation.seed
-    parts = [held_out, shared["data"], shared["task"], config.privacy.size_noise]
-    parts += [hospital.source] if hospital.source else []
-    settings = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    name = f"sizes of {config.privacy.unit} in {config.federation.name}, settings {settings[:16]}"
-    return f"{name}, kit {hospital.witness.kit}" if hospital.witness else name
-
-
-def check_split(hospital: Hospital) -> None:
-    """Raise DataError where a patient to be protected is in several parts: three counts would tell
-    of one, and figures on held-out rows of someone who is trained on. Our own split never does it.
-    """
-    if hospital.config.privacy.unit != "patient":
-        return
-    seen: set[str] = set()
-    for part in hospital.parts().values():
-        patients = hospital.task.people(part)
-        found = set() if patients is None else set(patients.tolist())
-        if seen & found:
-            raise DataError(
-                "the split that the data gives puts rows of one patient into several parts",
-                who=hospital.name,
-                mend="with privacy.unit = 'patient' keep each patient in one",
-            )
-        seen |= found
-
-
-def _noised_counts(hospital: Hospital) -> list[int]:
-    """A unit is in one split, and moves no other into another one (``splitting.py``): so the three
-    counts together change by 1 when one comes or goes."""
-    source = noise_source(hospital, "sizes", 0)
-    counts = hospital.unit_counts()
-    noise = source.discrete_gaussian(hospital.config.privacy.size_noise, len(m.SPLITS))
-    return [counts[split] + int(one) for split, one in zip(m.SPLITS, noise, strict=True)]
+@lru_cache(maxsize=64)
+def _run_of(*named: str) -> str:
+    """Sixteen digits that name a run. Kept: thousands of simulated hospitals have the same."""
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
 
 
 def noise_source(hospital: Hospital, purpose: str, server_round: int) -> NoiseSource:
@@ -212,8 +141,12 @@ class PrivateRound:
     def __init__(self, hospital: Hospital, proposal: Proposal, schedule: Schedule) -> None:
         self.hospital, self.proposal, self.schedule = hospital, proposal, schedule
         self.table = hospital.config.privacy
-        self.source = noise_source(hospital, "privacy", proposal.server_round)
         self.claim = b""
+
+    @cached_property
+    def source(self) -> NoiseSource:
+        """Of this round's draws and noise."""
+        return noise_source(self.hospital, "privacy", self.proposal.server_round)
 
     @classmethod
     def begin(
@@ -229,6 +162,18 @@ class PrivateRound:
         Raises RequestRefused for a false proposal, PrivacyRefused if the hospital's limit forbids
         it.
         """
+        self = cls.of(request, hospital, units)
+        limit = limit_of(hospital)
+        balance = self.settle(content.hex(), limit)
+        if hospital.identity is None:
+            raise PrivacyRefused(f"{hospital.name} has no identity key to sign its claims with")
+        self.claim = self._claim(balance, limit).signed(hospital.identity)
+        return self
+
+    @classmethod
+    def of(cls, request: TrainRequest, hospital: Hospital, units: int) -> PrivateRound:
+        """The same, not paid for: whoever asks settles it, or nothing may leave. Raises
+        RequestRefused for a false proposal."""
         table = hospital.config.privacy
         proposal = Proposal.of(request, hospital, units)
         if table.stepwise:
@@ -238,16 +183,14 @@ class PrivateRound:
             schedule = summed_schedule(hospital.config, rate, expected, proposal.rounds)
         else:
             schedule = hospital_schedule(hospital.config, proposal.rounds)
-        self = cls(hospital, proposal, schedule)
-        self._spend(content.hex())
-        return self
+        return cls(hospital, proposal, schedule)
 
-    def _spend(self, request: str) -> None:
-        hospital, limit = self.hospital, limit_of(self.hospital)
+    def entry(self, request: str) -> Entry:
+        """What it costs, for the ledger. ``request``: digest of the request, hexadecimal."""
         mechanism = {"local": "own noise", "distributed": "share of noise", "central": "no noise"}
         name = f"{'update' if self.table.unit == 'hospital' else 'dp-sgd'}, "
         name += mechanism[self.table.noise]
-        spending = Spending(
+        return Spending(
             self.proposal.run,
             self.proposal.server_round,
             request,
@@ -255,27 +198,29 @@ class PrivateRound:
             self.proposal.norm,
             (self.schedule.one_round(),),
             "training",
-        )
+        ).entry(self.hospital)
+
+    def settle(self, request: str, limit: Limit) -> Balance:
+        """Write the spending down; the ledger's balance then. Raises PrivacyRefused."""
+        hospital, entry = self.hospital, self.entry(request)
         with open_ledger(hospital) as ledger:
             # the same request in a simulation draws the same noise: nothing more is told. A real
             # hospital draws anew, so it pays anew
             if not hospital.simulated or ledger.find(request) is None:
-                pay(hospital, ledger, spending.entry(hospital), ("train",))
+                pay(hospital, ledger, entry, ("train",))
             paid = ledger.find(request)
             # of the sum over all entries, whoever they touched: what one patient has spent in
             # other studies would tell that it was in them
             epsilon = ledger.spent(limit.delta, limit.unit)
             try:
-                ledger.check(paid or spending.entry(hospital), limit)
+                ledger.check(paid or entry, limit)
                 more = True
             except PrivacyRefused:
                 more = False
-        self.claim = self._claim(epsilon, limit, more)
+        return Balance(epsilon, more)
 
-    def _claim(self, epsilon: float, limit: Limit, more: bool) -> bytes:
+    def _claim(self, balance: Balance, limit: Limit) -> Claim:
         hospital = self.hospital
-        if hospital.identity is None:
-            raise PrivacyRefused(f"{hospital.name} has no identity key to sign its claims with")
         return Claim(
             federation=hospital.config.federation.name,
             run=self.proposal.run,
@@ -283,12 +228,12 @@ class PrivateRound:
             hospital=hospital.name,
             unit=self.table.unit,
             noise=self.table.noise,
-            epsilon=epsilon,
+            epsilon=balance.epsilon,
             delta=limit.delta,
             limit=limit.epsilon,
-            more=more,
+            more=balance.more,
             simulated=hospital.simulated,
-        ).signed(hospital.identity)
+        )
 
     # --- releases of a whole round's vector: summed steps and hospitals' updates -----------------
     def bound(self) -> Bound:
@@ -347,7 +292,6 @@ class PrivateRound:
 
         Masked: whole numbers, with all, a share or none of the noise. Plain: with all or none.
         """
-        z = self.schedule.noise_multiplier
         if pending is not None:
             grid = Grid(pending.encoding.step, sensitivity, _dimension(update))
             whole = self.whole_numbers(grid, update, pending.encoding.levels, pending.limits)
@@ -356,17 +300,26 @@ class PrivateRound:
             }
             named = {names[name]: value for name, value in whole.items()}
             return finish_private(pending, self.hospital, received, named, self.claim)
+        moved, records = self.released(received, update, sensitivity)
+        return TrainReply(received | moved, 1, 1, None, records, self.claim).to_records()
+
+    def released(
+        self, received: Arrays, update: Arrays, sensitivity: float
+    ) -> tuple[Arrays, dict[str, Arrays]]:
+        """What leaves in plain of a clipped ``update``, with all or none of the noise: the arrays
+        that moved, and further records."""
         if self.table.noise == "local":
+            z = self.schedule.noise_multiplier
             grid = Grid.for_local(sensitivity, _dimension(update))
             update = {name: grid.release(u, z, self.source) for name, u in update.items()}
-        quantile = update.pop(m.QUANTILE, None)
-        records = {}
-        if quantile is not None:
-            records[m.QUANTILE] = {m.QUANTILE: quantile.astype(np.float32)}
         moved = {
-            name: (received[name] + u).astype(received[name].dtype) for name, u in update.items()
+            name: (received[name] + u).astype(received[name].dtype)
+            for name, u in update.items()
+            if name != m.QUANTILE
         }
-        return TrainReply(received | moved, 1, 1, None, records, self.claim).to_records()
+        if m.QUANTILE not in update:
+            return moved, {}
+        return moved, {m.QUANTILE: {m.QUANTILE: update[m.QUANTILE].astype(np.float32)}}
 
     def whole_numbers(
         self, grid: Grid, update: Arrays, most: int, limits: Thresholds

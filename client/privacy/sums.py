@@ -27,7 +27,8 @@ import numpy as np
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.account import open_ledger, pay
-from wardround.client.privacy.round import SIDES, Spending, check_split, noise_source
+from wardround.client.privacy.round import SIDES, Spending, noise_source
+from wardround.client.privacy.sizes import check_split
 from wardround.common.errors import PrivacyRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.privacy.accounting import Release

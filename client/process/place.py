@@ -14,7 +14,7 @@ from typing import Protocol
 from wardround.client.data.plan import Plan
 from wardround.client.data.watch import DataWatch, Lines
 from wardround.client.data.witness import Witness
-from wardround.client.privacy.round import announced_sizes
+from wardround.client.privacy.sizes import announced_sizes
 from wardround.client.process.workplace import Workplace
 from wardround.client.requests.own_model import FOLDER
 from wardround.client.results.own import own_figures

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
 from wardround.client.data.hospital import Hospital
-from wardround.client.privacy.round import PrivateRound, announced_sizes
+from wardround.client.privacy.round import PrivateRound
+from wardround.client.privacy.sizes import announced_sizes
 from wardround.client.requests.buffered import Kept, check_begin
 from wardround.client.requests.compressed import (
     in_words,

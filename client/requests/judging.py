@@ -8,7 +8,7 @@ judgement in a run (``client/secagg/contributions.py``).
 from __future__ import annotations
 
 from wardround.client.data.hospital import Hospital
-from wardround.client.privacy.round import announced_sizes
+from wardround.client.privacy.sizes import announced_sizes
 from wardround.client.requests.received import ModelCache, Received, receive
 from wardround.client.secagg.asked import JUDGE, Step
 from wardround.client.secagg.masking import MaskedAsk, check_exactly, mask_sums

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 
 from wardround.client.data.hospital import Hospital
-from wardround.client.privacy.round import announced_sizes
+from wardround.client.privacy.sizes import announced_sizes
 from wardround.client.requests.received import ModelCache
 from wardround.client.secagg.masking import is_secure
 from wardround.client.training.evaluation import model_outputs

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from wardround.client.data.hospital import Hospital
-from wardround.client.privacy.round import announced_sizes
+from wardround.client.privacy.sizes import announced_sizes
 from wardround.client.privacy.sums import PrivateSum, capped, records_of
 from wardround.client.requests.layouts import fixed_words
 from wardround.client.secagg.asked import Step

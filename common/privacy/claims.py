@@ -43,7 +43,15 @@ class Claim:
     def signed(self, identity: Identity) -> bytes:
         """64 bytes of Ed25519 signature, then the JSON (UTF-8, keys sorted) that it is over. The
         digest under it names its purpose: no other thing that was signed can stand for a claim."""
-        return _signed(json.dumps(dataclasses.asdict(self), sort_keys=True).encode(), identity)
+        return _signed(self._body(), identity)
+
+    def _body(self) -> bytes:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+
+    @property
+    def signed_bytes(self) -> int:
+        """How long ``signed`` is, whoever signs."""
+        return SIGNATURE_BYTES + len(self._body())
 
     @classmethod
     def read(cls, data: object, name: str, roster: Roster) -> Claim:

@@ -32,7 +32,7 @@ from wardround.common.protocol.message import (
     values,
     wholes,
 )
-from wardround.common.protocol.model import CLIENTS
+from wardround.common.protocol.model import CLIENTS, STATE_ROUND
 from wardround.common.protocol.train import WEIGHTING
 
 ACCEPTED = Value(m.CONFIG, "accepted", wholes())
@@ -41,6 +41,10 @@ REASONS = Value(m.CONFIG, "reasons", texts())
 WEIGHT = Value(m.METRICS, "weight", number())
 LOSS = Value(m.METRICS, m.TRAIN_LOSS, number())
 STEPS = Value(m.METRICS, m.LOCAL_STEPS, number())
+QUANTILE = Value(m.METRICS, m.QUANTILE, number())
+SPENT = Value(m.CONFIG, "spent", wholes())
+MORE = Value(m.CONFIG, "more", wholes())
+_EPSILONS = "epsilons"
 _WHO = "the cohort's reply doesn't say who is in it"
 
 
@@ -54,6 +58,14 @@ def clients_of(content: Content) -> tuple[int, ...]:
 def with_clients(content: Content, clients: Iterable[int]) -> Content:
     """The same request, for these clients."""
     config = dict(Came(content, REQUEST).config()) | values((CLIENTS, tuple(clients)))
+    return Content({**content, m.CONFIG: ConfigRecord(config)})
+
+
+def common_part(content: Content) -> Content:
+    """What a request asks, whoever is asked it: of two attempts at a round the same."""
+    config = dict(Came(content, REQUEST).config())
+    for value in (CLIENTS, WEIGHTING, STATE_ROUND):
+        config.pop(value.key, None)
     return Content({**content, m.CONFIG: ConfigRecord(config)})
 
 
@@ -71,6 +83,10 @@ class CohortTrainReply:
     weight : sum of the clients' weights
     loss, steps : sums of theirs, times their weight
     sums : of their arrays, times their weight; float64, of the model's names and shapes
+    quantile : where the clipping norm adapts, the sum of their quantile coordinates
+    epsilons : in a private run, what each of ``accepted`` has spent by its ledger
+    more : whose ledgers allow the same round once more, by node id
+    spent : of ``refused``, those whose budget or ledger doesn't allow it
     """
 
     type: ClassVar = m.TRAIN
@@ -80,10 +96,19 @@ class CohortTrainReply:
     loss: float
     steps: float
     sums: Mapping[str, NDArray[Any]]
+    quantile: float | None = None
+    epsilons: tuple[float, ...] = ()
+    more: tuple[int, ...] = ()
+    spent: tuple[int, ...] = ()
 
     def to_records(self) -> Content:
         who = values((ACCEPTED, self.accepted)) | refused_values(self.refused)
-        sums = values((LOSS, self.loss), (STEPS, self.steps), (WEIGHT, self.weight))
+        if self.epsilons or self.spent:
+            who |= values((MORE, self.more), (SPENT, self.spent))
+            who[_EPSILONS] = list(self.epsilons)
+        sums = values(
+            (LOSS, self.loss), (STEPS, self.steps), (WEIGHT, self.weight), (QUANTILE, self.quantile)
+        )
         return Content(
             {
                 m.CONFIG: ConfigRecord(who),
@@ -108,8 +133,18 @@ class CohortTrainReply:
         if len(numbers) != 3 or (accepted and numbers[0] <= 0):
             raise ReplyRefused("the cohort's weight, loss or steps are no numbers")
         weight, loss, steps = numbers
-        sums = decode_arrays(arrays, layout, max_abs)
-        return cls(accepted, refused, weight, loss, steps, sums)
+        return cls(
+            accepted,
+            refused,
+            weight,
+            loss,
+            steps,
+            decode_arrays(arrays, layout, max_abs),
+            QUANTILE.kind.take(metrics.get(QUANTILE.key)),
+            _epsilons(came, len(accepted)),
+            _nodes(came, MORE.key),
+            _nodes(came, SPENT.key),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +215,17 @@ def _nodes(came: Came, key: str) -> tuple[int, ...]:
     if len(set(nodes)) < len(nodes):
         raise ReplyRefused("the cohort's reply names a client twice")
     return nodes
+
+
+def _epsilons(came: Came, accepted: int) -> tuple[float, ...]:
+    """One for each client whose update counts; none at all in a run without privacy."""
+    found = came.config().get(_EPSILONS, [])
+    if not isinstance(found, list) or len(found) not in (0, accepted):
+        raise ReplyRefused("the cohort's reply doesn't say what each client has spent")
+    numbers = tuple(one for one in found if isinstance(one, float) and one >= 0)
+    if len(numbers) < len(found):
+        raise ReplyRefused("what a client has spent is no number")
+    return numbers
 
 
 def _listed(came: Came, key: str, kind: Kind[Any]) -> tuple[Any, ...]:

@@ -221,8 +221,11 @@ class Gatherer(ABC):
     """Asks hospitals and combines what they answer."""
 
     @abstractmethod
-    def addressees(self, members: Sequence[Member]) -> list[list[Member]]:
-        """Whom one message is for: a hospital by itself, or several that one process runs."""
+    def addressees(
+        self, members: Sequence[Member], *, evaluating: bool = False
+    ) -> list[list[Member]]:
+        """Whom one message is for: a hospital by itself, or several that one process runs.
+        ``evaluating``: it asks for figures."""
 
     @abstractmethod
     def sums(self, members: Sequence[Member], question: Question) -> Sums:

@@ -61,7 +61,9 @@ class PlainGatherer(Gatherer):
     def __init__(self, settings: RunSettings, messenger: Messenger, budgets: Budgets) -> None:
         self._settings, self._messenger, self._budgets = settings, messenger, budgets
 
-    def addressees(self, members: Sequence[Member]) -> list[list[Member]]:
+    def addressees(
+        self, members: Sequence[Member], *, evaluating: bool = False
+    ) -> list[list[Member]]:
         return [[member] for member in members]
 
     def sums(self, members: Sequence[Member], question: Question) -> Sums:
@@ -219,14 +221,14 @@ class _Fold:
         records |= {name: mean.mean() for name, mean in self._record_means.items()}
         release = self._expected.release
         if release is not None and release.central:
-            records = _with_central_noise(records, self._expected, release, len(self.accepted))
+            records = with_central_noise(records, self._expected, release, len(self.accepted))
         quantile, ratios = records.pop(m.QUANTILE, None), take_ratios(records)
         metrics = {key: value / weight for key, value in self._metrics.items()}
         reply = mean_reply(self._request, records, metrics, weight)
         return [reply], float(quantile[m.QUANTILE][0]) if quantile else None, ratios
 
 
-def _with_central_noise(
+def with_central_noise(
     records: dict[str, Arrays], expected: Expected, release: Release, hospitals: int
 ) -> dict[str, Arrays]:
     """The means with the noise of a trusted server on the change of the parameters: x + (mean of y

@@ -252,7 +252,7 @@ class RoundRunner:
         members = holding_out(members)
         if not members:
             return result
-        addressees = self.gatherer.addressees(members)
+        addressees = self.gatherer.addressees(members, evaluating=True)
         best = (best_round or 0) if self.entries.of_hospitals else 0
         requests = self.strategy.evaluate_requests(
             server_round, shared, addressees, state_rounds, best, blind

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.client.training.evaluation import ROWS_AT_A_TIME, model_outputs
@@ -21,8 +22,10 @@ from wardround.common.errors import reason_of
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples, concatenate
 from wardround.common.tasks.inputs import Inputs
+from wardround.simulations.executors.engines.base import CohortResult
 from wardround.simulations.executors.example_pool import Client
 from wardround.simulations.executors.group import Group
+from wardround.simulations.executors.group_privacy import GroupPrivacy
 from wardround.simulations.executors.one_by_one import evaluate_each, train_each
 from wardround.simulations.executors.sums import (
     EvaluationSums,
@@ -81,6 +84,9 @@ class TrainingAtOnce:
             trainer.note("clients train one at a time: their inputs lie on the disk (task.store)")
             train_each(group, [client.node_id for client in clients], sums)
             return
+        if group.private is not None and not group.private.clips_alone:
+            train_each(group, [client.node_id for client in clients], sums)
+            return
         if any(value.dtype == BFLOAT16 for value in group.arrays.values()):
             trainer.note("clients train one at a time: the model has numbers of bfloat16")
             train_each(group, [client.node_id for client in clients], sums)
@@ -104,12 +110,15 @@ def _fold(group: Group, chunk: list[Client], trained: Trained, sums: TrainingSum
     weights = group.weights([client.rows for client in clients])  # C float64
     steps = trained.steps  # C
     scaled = weights * group.kind.scale(steps)
+    if group.private is not None:
+        scaled, steps = scaled * _clipped(group.private, clients, result, sums), np.ones_like(steps)
     change = result.weighted_change(torch.from_numpy(scaled.astype(np.float32)))
     total = float(weights.sum())
     added = {name: value * np.float64(total) for name, value in group.arrays.items()}
     for name, value in change.items():
         added[name] = added[name] + value.cpu().numpy()
-    losses = result.losses.double().cpu().numpy()
+    told = group.private is None
+    losses = result.losses.double().cpu().numpy() if told else np.zeros(len(clients))
     sums.add_sums(
         [client.node_id for client in clients],
         added,
@@ -117,6 +126,19 @@ def _fold(group: Group, chunk: list[Client], trained: Trained, sums: TrainingSum
         loss=float(losses @ weights),
         steps=float(steps @ weights),
     )
+
+
+def _clipped(
+    private: GroupPrivacy, clients: list[Client], result: CohortResult, sums: TrainingSums
+) -> NDArray[np.float64]:
+    """What each client's change is multiplied by, that its norm be within C."""
+    bound = private.round_of(clients[0].node_id).bound()
+    norms = result.norms().cpu().numpy()
+    within = norms <= bound.norm
+    if bound.quantile_scale:
+        half = float(np.float32(0.5 * bound.quantile_scale))  # as a client's reply has it
+        sums.add_quantile(half * float(2 * within.sum() - len(within)))
+    return np.where(within, 1.0, bound.norm / np.maximum(norms, bound.norm))
 
 
 def group_terms(group: Group) -> Terms:

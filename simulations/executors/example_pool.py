@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.privacy.sizes import announced_rows
 from wardround.common.tasks.base import Examples
 from wardround.common.tasks.inputs import width
 
@@ -33,7 +34,7 @@ class Client:
     def __init__(self, node_id: int, hospital: Hospital, examples: Examples) -> None:
         self.node_id, self.hospital, self.examples = node_id, hospital, examples
         self.size, self.width = len(examples), width(examples.inputs)
-        self.rows = hospital.sizes()["train"]
+        self.rows = announced_rows(hospital)
 
 
 @dataclass(frozen=True)

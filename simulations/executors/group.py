@@ -34,6 +34,7 @@ from wardround.common.tasks.base import Examples
 from wardround.common.text import one_line
 from wardround.server.strategies.aggregation import RunningMean
 from wardround.simulations.clients import Clients
+from wardround.simulations.executors.group_privacy import GroupPrivacy
 from wardround.simulations.executors.sums import (
     EvaluationSums,
     Refused,
@@ -131,8 +132,29 @@ class Group:
     def _no_state(self) -> ClientState:
         return ClientState(RecordDict())
 
+    @cached_property
+    def private(self) -> GroupPrivacy | None:
+        """The clients' privacy; None in a run without."""
+        if self.training.privacy is None:
+            return None
+        return GroupPrivacy(self.training, self.clients.hospital)
+
+    def settled(self, node_ids: list[int], sums: TrainingSums) -> list[int]:
+        """Those of the clients that train now: in a private run they have paid for it, or it was
+        paid for where the group was asked."""
+        if self.private is None or self.clients.settled_elsewhere:
+            return node_ids
+
+        def check(node_id: int) -> None:
+            self.clients.hospital(node_id).training_part()
+            self.training_examples(node_id)
+
+        content = self.message.content
+        sums.balances, sums.spent = self.private.settle(content, node_ids, check, sums.refused)
+        return [node for node in node_ids if node in sums.balances]
+
     def weights(self, rows: Sequence[int]) -> NDArray[np.float64]:
-        """What each client's update counts for, by how many rows it trains on."""
+        """What each client's update counts for, by how many rows it has announced."""
         counts = np.array(rows, dtype=np.float64)
         return counts if self.training.weighting == "examples" else np.ones(len(counts))
 
@@ -173,7 +195,8 @@ def _group_reply(message: Message, clients: Clients, work: GroupWork) -> Message
         else:
             sums = new_sums(group)
             sums.refused |= group.failed
-            work.train(group, [n for n in group.node_ids if n not in group.failed], sums)
+            asked = [node for node in group.node_ids if node not in group.failed]
+            work.train(group, group.settled(asked, sums), sums)
         return Message(sums.content(), reply_to=message)
     except Exception as error:
         return error_reply(message, one_line(reason_of(error)))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wardround.client.privacy.round import PrivateRound
+from wardround.client.privacy.sizes import announced_rows
+from wardround.client.requests.local import local_update
 from wardround.client.training.evaluation import evaluate_model
 from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import ReplyRefused, reason_of
+from wardround.common.flower.arrays import Arrays
 from wardround.common.model.named import to_numpy
+from wardround.common.protocol.names import QUANTILE
 from wardround.common.text import one_line
 from wardround.simulations.executors.group import Group
 from wardround.simulations.executors.sums import EvaluationSums, TrainingSums, failed_with
@@ -19,29 +24,68 @@ def train_each(group: Group, node_ids: Sequence[int], sums: TrainingSums) -> Non
     They share one model object, loaded anew for each. Whoever fails is refused by itself, with the
     reason, and the others go on.
     """
-    entries = group.model.state_dict()
-    task = group.clients.hospital(node_ids[0]).task if node_ids else None
-    factors = task.low_rank(group.model) if task is not None else None
     for node_id in node_ids:
-        hospital = group.clients.hospital(node_id)
+        hospital, quantile = group.clients.hospital(node_id), None
         try:
-            part = group.training_examples(node_id)
-            model, algorithm = group.load(), group.algorithm()
-            config = hospital.config
-            seed = (config.federation.seed, group.server_round, hospital.name)
-            done = train_on_batches(model, part, hospital.task, config, seed, algorithm)
-            arrays = {key: to_numpy(entries[key]) for key in group.arrays}
-            algorithm.finish(arrays, done.steps, done.lr)
-            if factors is not None:
-                arrays |= factors.sent(group.arrays, arrays, seed[0], group.server_round)
-            (weight,) = group.weights([hospital.sizes()["train"]])
+            if group.private is None:
+                arrays, loss, steps = _trained(group, node_id)
+            else:
+                private = group.private.round_of(node_id)
+                arrays, quantile, steps = _privately(group, node_id, private)
+                loss = 0.0  # it isn't told
+            (weight,) = group.weights([announced_rows(hospital)])
         except Exception as error:
             sums.refused[node_id] = failed_with(reason_of(error))
             continue
         try:
-            sums.add_client(node_id, arrays, weight=float(weight), loss=done.loss, steps=done.steps)
+            sums.add_client(node_id, arrays, weight=float(weight), loss=loss, steps=steps)
         except ReplyRefused as error:
             sums.refused[node_id] = one_line(str(error))
+            continue
+        if quantile is not None:
+            sums.add_quantile(quantile)
+
+
+def _trained(group: Group, node_id: int) -> tuple[Arrays, float, int]:
+    """A client's arrays after ordinary steps, its loss and how many steps it made."""
+    hospital = group.clients.hospital(node_id)
+    part = group.training_examples(node_id)
+    model, algorithm = group.load(), group.algorithm()
+    config = hospital.config
+    seed = (config.federation.seed, group.server_round, hospital.name)
+    done = train_on_batches(model, part, hospital.task, config, seed, algorithm)
+    entries = model.state_dict()
+    arrays = {key: to_numpy(entries[key]) for key in group.arrays}
+    algorithm.finish(arrays, done.steps, done.lr)
+    return _combined(group, arrays, node_id), done.loss, done.steps
+
+
+def _privately(
+    group: Group, node_id: int, private: PrivateRound
+) -> tuple[Arrays, float | None, int]:
+    """A client's arrays as they leave in a private round, paid for before; its quantile coordinate,
+    where the clipping norm adapts; and how many steps it tells."""
+    hospital, part = group.clients.hospital(node_id), group.training_examples(node_id)
+    model, algorithm = group.load(), group.algorithm()
+    work = local_update(hospital, model, part, group.arrays, algorithm, private)
+    if work.protect is not None:
+        moved, records = private.released(group.arrays, work.protect, work.sensitivity)
+        quantile = float(records[QUANTILE][QUANTILE][0]) if records else None
+        return group.arrays | moved, quantile, 1
+    # a buffer may depend on the rows, and no noise covers it
+    arrays = group.arrays | {key: work.arrays[key] for key in algorithm.parameters}
+    algorithm.finish(arrays, work.outcome.steps, work.outcome.lr)
+    return _combined(group, arrays, node_id), None, work.outcome.steps
+
+
+def _combined(group: Group, arrays: Arrays, node_id: int) -> Arrays:
+    """The arrays, with low-rank factors as they are sent."""
+    hospital = group.clients.hospital(node_id)
+    factors = hospital.task.low_rank(group.model)
+    if factors is None:
+        return arrays
+    seed = hospital.config.federation.seed
+    return arrays | factors.sent(group.arrays, arrays, seed, group.server_round)
 
 
 def evaluate_each(group: Group) -> EvaluationSums:

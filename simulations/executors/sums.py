@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from wardround.client.privacy.book import Balance
 from wardround.common.errors import ReplyRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, check_finite
@@ -29,6 +30,9 @@ class TrainingSums:
     mean : weighted sums of the clients' arrays, sum_i w_i y_i
     accepted : nodes whose updates are in it
     loss, steps : weighted sums too
+    quantile : where the clipping norm adapts, the sum of the clients' coordinates
+    balances : in a private run, of the ledgers of all who have paid, by node
+    spent : of ``refused``, whose budget or ledger didn't allow it
     """
 
     mean: RunningMean
@@ -36,6 +40,9 @@ class TrainingSums:
     refused: Refused = field(default_factory=dict)
     loss: float = 0.0
     steps: float = 0.0
+    quantile: float | None = None
+    balances: dict[int, Balance] = field(default_factory=dict)
+    spent: list[int] = field(default_factory=list)
 
     def add_client(
         self, node_id: int, arrays: Arrays, *, weight: float, loss: float, steps: int
@@ -56,6 +63,10 @@ class TrainingSums:
         self.mean.add_sums(sums, weight, len(node_ids))
         self._count(node_ids, loss, steps)
 
+    def add_quantile(self, quantile: float) -> None:
+        """The sum of further clients' quantile coordinates."""
+        self.quantile = (self.quantile or 0.0) + quantile
+
     def _count(self, node_ids: Sequence[int], loss: float, steps: float) -> None:
         self.accepted += node_ids
         self.loss += loss
@@ -63,6 +74,7 @@ class TrainingSums:
 
     def content(self) -> Content:
         """What a reply to the group's message holds."""
+        paid = self.accepted if self.balances else []  # a worker's part is paid for elsewhere
         return CohortTrainReply(
             accepted=tuple(self.accepted),
             refused=self.refused,
@@ -70,12 +82,18 @@ class TrainingSums:
             loss=self.loss,
             steps=self.steps,
             sums=self.mean.sums(),
+            quantile=self.quantile,
+            epsilons=tuple(self.balances[one].epsilon for one in paid),
+            more=tuple(one for one in paid if self.balances[one].more),
+            spent=tuple(self.spent),
         ).to_records()
 
     def add_content(self, content: Content) -> None:
         """Fold in what a worker's ``content`` gave. Raises ReplyRefused for anything else."""
         reply = CohortTrainReply.from_records(content)
         self.refused |= reply.refused
+        if reply.quantile is not None:
+            self.add_quantile(reply.quantile)
         if reply.accepted:
             self.add_sums(
                 reply.accepted,

@@ -12,6 +12,7 @@ from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard, Shard
 from wardround.client.links.kept import Record
 from wardround.client.links.store import LinkStore
+from wardround.client.privacy.book import BOOK, SharedBook
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.training.settings import check_training
 from wardround.common.config.load import Config
@@ -43,6 +44,8 @@ from wardround.simulations.population.virtual import (
     kept_hospitals,
 )
 
+MOST_LEDGERS = 64
+"""Hospitals with a ledger file each, as a real one has it; more have one for all."""
 LARGE = ".images"
 """Beside the runs: images that don't fit into memory, decoded once for all runs of the same
 data."""
@@ -241,10 +244,17 @@ class Population:
 
     def keep_ledgers(self, folder: Path) -> None:
         """Where the hospitals' privacy ledgers are, if ``[privacy]`` is on; this makes
-        none (``create_ledgers``)."""
-        if self.config.privacy.enabled:
-            for name, hospital in self._hospitals.items():
-                hospital.ledger_path = folder / f"{name}.sqlite"
+        none (``create_ledgers``). Those of many are in one book."""
+        if not self.config.privacy.enabled:
+            return
+        paths = {name: folder / f"{name}.sqlite" for name in self._hospitals}
+        if len(paths) > MOST_LEDGERS and not any(path.exists() for path in paths.values()):
+            book = SharedBook(folder / BOOK)
+            for hospital in self._hospitals.values():
+                hospital.book = book
+            return
+        for name, hospital in self._hospitals.items():
+            hospital.ledger_path = paths[name]
 
     def keep_links(self, folder: Path, models: Path | None = None) -> None:
         """Where the hospitals' links are, of joint procedures, and their parts of a model."""
@@ -323,6 +333,9 @@ def study_name(config: Config) -> str:
 
 def create_ledger(hospital: Hospital) -> None:
     """A new, empty ledger for a simulated hospital, unless it has one or needs none."""
+    if isinstance(hospital.book, SharedBook):
+        hospital.book.create()
+        return
     path = hospital.ledger_path
     if path is not None and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

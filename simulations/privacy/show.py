@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from wardround.client.privacy.book import BOOK, Book
 from wardround.client.privacy.ledger import UNITS, Entry, Ledger, Limit, hospital_of
 from wardround.client.privacy.ledger_files import LEDGER
 from wardround.client.site.ledger import ledger_of
@@ -55,6 +56,9 @@ def read_ledgers(
     else:
         raise ConfigError(f"{place}: no such ledger or run directory")
     for path in paths:
+        if path.name == BOOK:
+            yield _many(Book.open(path), delta or _DELTA)
+            continue
         with Ledger.open(path, hospital_of(path)) as ledger:
             yield from _one_ledger(ledger, path, limit, delta or _DELTA, entries)
 
@@ -78,6 +82,26 @@ def _signed(run: RunDirectory) -> Iterator[RenderableType]:
         table.add_row(escape(name), str(rounds[name]), *shown)
     yield table
     yield Text("the ledgers are at the hospitals: wardround privacy show KIT")
+
+
+def _many(book: Book, delta: float) -> Table:
+    """What a simulation's hospitals have spent, those with equal sums together."""
+    alike: dict[tuple[str, int, float], list[str]] = {}
+    for name in book.hospitals():
+        page = book.page(name)
+        found = page.entries()
+        finest = min((one.unit for one in found), key=UNITS.index)
+        key = finest, len(found), page.spent(delta, finest)
+        alike.setdefault(key, []).append(name)
+    table = Table(title=f"{len(book.hospitals())} simulated hospitals, ledger {book.path}")
+    for name in ("hospitals", "protected unit", "releases", f"epsilon (delta {delta:g})"):
+        right = name.startswith(("rel", "eps"))
+        table.add_column(name, justify="right" if right else "left")
+    for (unit, count, spent), names in sorted(alike.items()):
+        who = escape(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        table.add_row(who, unit, str(count), f"{spent:.4g}")
+    table.caption = "simulated: the noise came from a seed and protected nobody"
+    return table
 
 
 def _one_ledger(

@@ -115,6 +115,10 @@ class CohortResult(ABC):
         """sum over clients of weight (y - x), float64, by name; ``weights``: C float32."""
 
     @abstractmethod
+    def norms(self) -> Tensor:
+        """|y - x|_2 of each client, over all its trained parameters: C float64."""
+
+    @abstractmethod
     def is_sound(self) -> bool:
         """Whether every parameter of every client is a number of a healthy size."""
 
@@ -138,6 +142,14 @@ class StackedResult(CohortResult):
             sums = torch.mv(y.flatten(1).t(), weights).reshape(x.shape).double()
             change[name] = sums - total * x
         return change
+
+    def norms(self) -> Tensor:
+        squares = torch.zeros(len(self.losses), dtype=torch.float64, device=self.losses.device)
+        for name, y in self._parameters.items():
+            # each number's change in float32, as a client sends it; their squares added in float64
+            change = (y - self._start[name]).flatten(1)
+            squares += torch.linalg.vector_norm(change, dim=1, dtype=torch.float64).square()
+        return squares.sqrt()
 
     def is_sound(self) -> bool:
         # far below where float32's squares overflow (1.8e19); a NaN is neither above nor below

@@ -301,16 +301,16 @@ class _DualLayer:
         bias = work.start[layer.bias] if layer.bias else None
         first = torch.nn.functional.linear(flat, weight, bias)
         self._first = first.reshape(*self.examples.shape[:2], -1)  # C x N x O
-        self._gram = torch.bmm(self.examples, self.examples.transpose(1, 2))
+        self.gram = torch.bmm(self.examples, self.examples.transpose(1, 2))
         if layer.bias:
-            self._gram.add_(1.0)  # a bias is the weight of a feature that is always 1
+            self.gram.add_(1.0)  # a bias is the weight of a feature that is always 1
         self.steps = torch.zeros_like(self._first)  # D
 
     def outputs(self, step: int, active: int) -> Tensor:
         """A x B x O, of this step's batches: x W_0^T + (x X^T) D, whose two parts were worked out
         for all examples before the first step and are only looked up."""
         index = self._local[step, :active, :, None]
-        first, gram = self._first[:active], self._gram[:active]
+        first, gram = self._first[:active], self.gram[:active]
         z = first.gather(1, index.expand(-1, -1, first.shape[2]))
         if step == 0:
             return z
@@ -350,6 +350,13 @@ class _DualResult(CohortResult):
         if layer.bias:
             change[layer.bias] = scaled.sum(0).double()
         return change
+
+    def norms(self) -> Tensor:
+        # |D^T X|^2 = sum over pairs of examples of <d_s, d_t> <x_s, x_t>, whose products with the
+        # bias' feature the Gram matrix has
+        steps = self._dual.steps.double()
+        pairs = torch.bmm(steps, steps.transpose(1, 2)).mul_(self._dual.gram.double())
+        return (self._others.norms().square() + pairs.sum((1, 2)).clamp_min(0.0)).sqrt()
 
     def is_sound(self) -> bool:
         # a bound of what D^T X can hold: beyond it the exact check, client by client, decides

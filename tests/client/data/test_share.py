@@ -9,7 +9,7 @@ import pytest
 from tests.federate import Line, examples
 from wardround.client.data.hospital import Hospital, Place, Share
 from wardround.client.data.shard import OwnShard
-from wardround.client.privacy.round import announced_sizes
+from wardround.client.privacy.sizes import announced_sizes
 from wardround.client.requests.layouts import metrics_layout
 from wardround.client.requests.received import ModelCache
 from wardround.common.config.load import Config

@@ -17,7 +17,7 @@ from wardround.client.data.shard import OwnShard
 from wardround.client.data.witness import Anchor
 from wardround.client.privacy.account import limit_of, open_ledger, pay
 from wardround.client.privacy.ledger import Ledger
-from wardround.client.privacy.round import announced_sizes
+from wardround.client.privacy.sizes import announced_sizes
 from wardround.common.errors import PrivacyRefused
 from wardround.common.privacy.accounting import Release
 from wardround.common.tasks.base import Examples

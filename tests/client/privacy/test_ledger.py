@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.client.privacy import ledger as ledger_module
+from wardround.client.privacy import chained
 from wardround.client.privacy.ledger import Entry, Ledger, Limit, hospital_of
 from wardround.common.errors import PrivacyRefused
 from wardround.common.privacy.accounting import Release, epsilon
@@ -255,16 +255,15 @@ POINTS = {
 }
 CRASH = """
 import os, sys
-from wardround.client.privacy import ledger
-from wardround.client.privacy import ledger_files
+from wardround.client.privacy import chained, ledger
 from tests_entry import entry, LIMIT
 name, after = sys.argv[2], sys.argv[3] == "True"
-real = getattr(ledger, name)
+real = getattr(chained, name)
 def fatal(*arguments):
     if after:
         real(*arguments)
     os.kill(os.getpid(), 9)
-setattr(ledger, name, fatal)
+setattr(chained, name, fatal)
 opened = ledger.Ledger.open(sys.argv[1], "north")
 opened.spend(entry(3), LIMIT)
 """
@@ -290,7 +289,7 @@ def test_an_error_while_writing_leaves_a_usable_ledger(
     path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     used(path)
-    real = getattr(ledger_module, name)
+    real = getattr(chained, name)
 
     def full(*arguments: object) -> None:
         if name == "insert_row":
@@ -299,7 +298,7 @@ def test_an_error_while_writing_leaves_a_usable_ledger(
 
     with Ledger.open(path, "north") as ledger:
         with monkeypatch.context() as patch:
-            patch.setattr(ledger_module, name, full)
+            patch.setattr(chained, name, full)
             with pytest.raises(OSError, match="no space"):
                 ledger.spend(entry(3), LIMIT)
         ledger.spend(entry(4), LIMIT)
@@ -325,7 +324,7 @@ def test_copies_taken_between_the_writes_open(
         return write
 
     for name in ("write_head", "insert_row"):
-        monkeypatch.setattr(ledger_module, name, copying(getattr(ledger_module, name)))
+        monkeypatch.setattr(chained, name, copying(getattr(chained, name)))
     with Ledger.open(path, "north") as ledger:
         ledger.spend(entry(3), LIMIT)
         copies.append(tmp_path / "done")

@@ -16,7 +16,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from tests.joined import join
 from tests.provisioning import federation
 from wardround.client.privacy.ledger import Ledger
-from wardround.client.privacy.round import announced_sizes
+from wardround.client.privacy.sizes import announced_sizes
 from wardround.client.process.doctor import examine
 from wardround.client.process.main import HospitalProcess
 from wardround.client.site.enroll import accept

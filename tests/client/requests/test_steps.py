@@ -15,7 +15,7 @@ from tests.secagg.test_opened_once import RUN, ask
 from wardround.client.data.hospital import Hospital, Place, Share
 from wardround.client.data.shard import OwnShard
 from wardround.client.privacy.ledger import Ledger
-from wardround.client.privacy.round import announced_sizes
+from wardround.client.privacy.sizes import announced_sizes
 from wardround.client.requests.steps import AskedStep, answer_step, begin_step
 from wardround.client.secagg.asked import Asked, Step
 from wardround.client.secagg.contributions import Contributions, OtherThanBefore
