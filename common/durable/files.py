@@ -77,10 +77,14 @@ def write_atomically(
         sync(path.parent)
 
 
-def append_lines(path: Path, lines: bytes, private: bool = False) -> None:
-    """Add whole lines to a file, made if there is none; they have reached the disk at the return.
+def append_lines(path: Path, lines: bytes, private: bool = False, durable: bool = True) -> None:
+    """Add whole lines to a file, made if there is none.
 
-    A last line that a crash tore is ended first. Raises OSError.
+    A last line that a crash tore is ended first.
+
+    durable : they have reached the disk when this returns; else a power cut may take or tear them
+
+    Raises OSError.
     """
     made = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600 if private else 0o666)
@@ -91,10 +95,11 @@ def append_lines(path: Path, lines: bytes, private: bool = False) -> None:
                 lines = b"\n" + lines
         file.write(lines)
         file.flush()
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     if private:
         hand_over(path)
-    if made:
+    if made and durable:
         sync(path.parent)
 
 

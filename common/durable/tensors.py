@@ -41,14 +41,16 @@ _TYPES = {
 _NUMPY = {theirs: name for name, theirs in _TYPES.items()}
 
 
-def write_tensors(path: Path, arrays: Arrays, state: dict[str, Any]) -> None:
+def write_tensors(path: Path, arrays: Arrays, state: dict[str, Any], durable: bool = True) -> None:
     """Write arrays and state; equal input gives equal bytes, in whatever order the arrays come.
+
+    durable : as ``write_atomically`` has it; a torn file is refused by ``read_tensors``
 
     Raises OSError, and KeyError for numbers that aren't of ``_TYPES``.
     """
     text = to_json(state)
     envelope = to_json({"sha256": _checksum(arrays, text), "state": text})
-    write_atomically(path, _pieces(arrays, envelope))
+    write_atomically(path, _pieces(arrays, envelope), durable=durable)
 
 
 def _pieces(arrays: Arrays, envelope: str) -> Iterator[bytes | memoryview]:

@@ -12,7 +12,9 @@
         report.html
         lock                 held by the process that runs it
 
-Files are written whole: to a temporary name, fsync, rename, fsync of the folder.
+Files are written whole: to a temporary name, fsync, rename, fsync of the folder. Of a simulation
+(``lazily``) the rounds' lines, checkpoints and client states are written without fsync, which
+follows from time to time (``server/rounds/commits.py``).
 """
 
 from __future__ import annotations
@@ -34,10 +36,14 @@ SIMULATED, DEPLOYED = "simulated", "deployed"
 
 
 class RunDirectory:
-    """Paths and durable writes of one run."""
+    """Paths and durable writes of one run.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    lazily : what each round writes may be lost with the machine (never with the process), as long
+        as an older round is not
+    """
+
+    def __init__(self, path: Path, lazily: bool = False) -> None:
+        self.path, self.lazily = path, lazily
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
         self.journal = path / "journal"
@@ -133,8 +139,13 @@ class RunDirectory:
 
     # --- rounds ----------------------------------------------------------------------------
     def append_round(self, row: dict[str, Any]) -> None:
-        """Add one round's line and make it durable."""
-        append_lines(self._metrics, to_json(row).encode() + b"\n")
+        """Add one round's line and, but ``lazily``, make it durable."""
+        append_lines(self._metrics, to_json(row).encode() + b"\n", durable=not self.lazily)
+
+    def sync_rounds(self) -> None:
+        """Make all lines durable that are there."""
+        if self._metrics.exists():
+            sync(self._metrics)
 
     def rounds(self) -> list[dict[str, Any]]:
         """All whole lines of ``metrics.jsonl``; a line torn by a crash is not one."""

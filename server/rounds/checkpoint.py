@@ -9,6 +9,7 @@ model. The newest two and the best are kept. No generator state is stored: every
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,17 @@ def checkpoint_path(folder: Path, server_round: int) -> Path:
     return folder / f"round-{server_round:04d}.safetensors"
 
 
-def write_checkpoint(folder: Path, state: FederationState) -> Path:
+def write_checkpoint(
+    folder: Path, state: FederationState, durable: bool = True, keep: Collection[int] = ()
+) -> Path:
     """Commit the state and remove what is no longer needed.
 
-    Arrays lie in sections: ``model/``, ``totals/``, ``strategy/``. Raises OSError, and then nothing
-    was committed or removed.
+    Arrays lie in sections: ``model/``, ``totals/``, ``strategy/``.
+
+    durable : else the machine's end may tear the file, which its checksum tells
+    keep : rounds that are needed all the same
+
+    Raises OSError, and then nothing was committed or removed.
     """
     arrays = {f"model/{k}": v for k, v in state.model.items()}
     arrays |= {f"totals/{k}": v for k, v in state.totals.items()}
@@ -136,8 +143,8 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
     if state.figure_sums:
         tree["figure_sums"] = [one.about() for one in state.figure_sums.values()]
     path = checkpoint_path(folder, state.round)
-    write_tensors(path, arrays, FORMAT.seal(tree))
-    prune(folder, state.best_round)
+    write_tensors(path, arrays, FORMAT.seal(tree), durable)
+    prune(folder, state.best_round, keep)
     return path
 
 
@@ -205,11 +212,10 @@ def committed_rounds(folder: Path) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def prune(folder: Path, best_round: int | None) -> None:
-    """Remove all but the newest two and the best, with the client states beside them."""
+def prune(folder: Path, best_round: int | None, keep: Collection[int] = ()) -> None:
+    """Remove all but the newest two, the best and ``keep``, with the client states beside them."""
     rounds = committed_rounds(folder)
-    keep = {*rounds[-_KEEP:], best_round}
-    for number in set(rounds) - keep:
+    for number in set(rounds) - {*rounds[-_KEEP:], best_round, *keep}:
         path = checkpoint_path(folder, number)
         path.unlink(missing_ok=True)
         path.with_suffix(".clients").unlink(missing_ok=True)

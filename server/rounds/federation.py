@@ -43,11 +43,8 @@ from wardround.server.members.sampling import (
 from wardround.server.rounds.able import able, budgets_spent
 from wardround.server.rounds.blind import leave_with_hospitals
 from wardround.server.rounds.buffer import Buffer
-from wardround.server.rounds.checkpoint import (
-    FederationState,
-    newest_checkpoint,
-    write_checkpoint,
-)
+from wardround.server.rounds.checkpoint import FederationState, newest_checkpoint
+from wardround.server.rounds.commits import Commits
 from wardround.server.rounds.ends import MOST_LOST, BudgetsSpent, RoundLost
 from wardround.server.rounds.evaluating import Evaluator, check_selection, round_line
 from wardround.server.rounds.figures import FigureMaker
@@ -89,7 +86,7 @@ class Federation:
         self._run_directory, self._observer = parts.run_directory, parts.observer
         folder = parts.run_directory.journal if parts.keep_journal else None
         self._journal = Journal(folder, parts.config.secure_aggregation)
-        self._evaluator = Evaluator(parts)
+        self._evaluator, self._commits = Evaluator(parts), Commits(parts.run_directory)
         self._buffer: Buffer | None = None
         self._lost = 0  # rounds in a row, up to the present one
 
@@ -146,19 +143,21 @@ class Federation:
         return self._finish(state, chosen, participants, form)
 
     def _rounds(self, runner: RoundRunner, plan: StrategyPlan, state: FederationState) -> None:
-        """All that are left."""
-        for server_round in range(state.round + 1, self._config.federation.rounds + 1):
-            if (reason := patience_spent(state, self._config.evaluation, self._task)) is not None:
-                self._end_early(state, reason)
-                break
-            try:
-                self._round(runner, plan, state, server_round)
-            except BudgetsSpent as error:
-                if state.round == 0:
-                    raise RoundFailed(str(error)) from None
-                self._evaluate_last(runner, plan, state)
-                self._end_early(state, str(error))
-                break
+        """All that are left, and on the disk."""
+        table, last = self._config.evaluation, self._config.federation.rounds
+        with self._commits:
+            for server_round in range(state.round + 1, last + 1):
+                if (reason := patience_spent(state, table, self._task)) is not None:
+                    self._end_early(state, reason)
+                    break
+                try:
+                    self._round(runner, plan, state, server_round)
+                except BudgetsSpent as error:
+                    if state.round == 0:
+                        raise RoundFailed(str(error)) from None
+                    self._evaluate_last(runner, plan, state)
+                    self._end_early(state, str(error))
+                    break
 
     def _end_early(self, state: FederationState, reason: str) -> None:
         last = f"round {state.round} of {self._config.federation.rounds} is the last"
@@ -243,6 +242,7 @@ class Federation:
             self._lost += 1
             trained = TrainResult.nothing(state, error.failed)
             self._observer.warnings([f"round {server_round} is lost: {lost}; the model stays"])
+        self._commits.wait()  # the last round's
         state.model, state.blind = trained.model, trained.blind
         # who can't remember a round needn't be told of it: a virtual population's list would grow
         stateless = not runner.entries.of_hospitals and plan.algorithm in STATELESS
@@ -368,7 +368,7 @@ class Federation:
         that is renamed into place is the round's journal of no use any more."""
         state.strategy_arrays, state.strategy_tree = capture_state(plan.strategy)
         self._parts.before_commit(state.round)
-        write_checkpoint(self._run_directory.checkpoints, state)
+        self._commits.make(state)
         self._journal.clear()
 
     def _finish(

@@ -32,7 +32,7 @@ from wardround.server.observer import Observer
 from wardround.server.rounds.stepping import STATE
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.run.ask import ask
-from wardround.simulations.run.begun import keep_settings, new_run
+from wardround.simulations.run.begun import new_run, take_up
 from wardround.simulations.run.linking import LINKS, link_first
 from wardround.simulations.run.simulate import check_min_clients, load, torch_threads
 
@@ -115,7 +115,7 @@ def analyse(
         torch_threads(settings.simulation.threads),
     ):
         if resume is not None:
-            keep_settings(run, settings)
+            take_up(run, settings)
         run.update(titles=population.titles)
         population.keep_links(run.path / LINKS, run.path / PARTS)
         if not (run.path / STATE).exists():

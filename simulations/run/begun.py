@@ -11,6 +11,7 @@ from wardround.common.errors import RunDirectoryError
 from wardround.common.run.directory import SIMULATED, RunDirectory
 from wardround.common.run.shaping import check_same, check_unedited, digest
 from wardround.simulations.given.held import GivenData
+from wardround.simulations.run.client_states import forget_torn
 
 GIVEN = "given"
 """In ``run.json``: digests of the data that a program gave, by hospital."""
@@ -47,8 +48,9 @@ def begun_settings(path: Path, overrides: Sequence[str]) -> Config:
     return settings
 
 
-def keep_settings(run: RunDirectory, settings: Config) -> None:
-    """Write down what a run goes on with."""
+def take_up(run: RunDirectory, settings: Config) -> None:
+    """Write down what a run goes on with, and forget rounds that the machine's end has torn."""
+    forget_torn(run)
     write_atomically(run.config_path, settings.to_toml(run.path).encode())
 
 

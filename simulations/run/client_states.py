@@ -16,7 +16,11 @@ from wardround.common.errors import CheckpointError
 from wardround.common.flower.arrays import Arrays, decode_arrays, encode_arrays
 from wardround.common.protocol import names as m
 from wardround.common.run.directory import RunDirectory
-from wardround.server.rounds.checkpoint import checkpoint_path, newest_checkpoint
+from wardround.server.rounds.checkpoint import (
+    checkpoint_path,
+    committed_rounds,
+    newest_checkpoint,
+)
 from wardround.simulations.clients import Clients
 
 States = dict[str, RecordDict]
@@ -34,9 +38,31 @@ def store_clients(clients: Clients, run: RunDirectory, server_round: int) -> Non
             for record_name, record in m.records_of(state, ArrayRecord).items()
             for key, value in decode_arrays(record).items()
         }
-        write_tensors(
-            _clients_path(run, server_round), arrays, FORMAT.seal({"round": server_round})
-        )
+        stored = FORMAT.seal({"round": server_round})
+        write_tensors(_clients_path(run, server_round), arrays, stored, durable=not run.lazily)
+
+
+def forget_torn(run: RunDirectory) -> None:
+    """Remove what the machine's end has torn: rounds after the newest one that is whole, with its
+    line, its checkpoint and its clients' states. Where none is, nothing."""
+    rounds = sorted(committed_rounds(run.checkpoints), reverse=True)
+    lines = {0, *(row["round"] for row in run.rounds())}
+    for index, number in enumerate(rounds):
+        path = checkpoint_path(run.checkpoints, number)
+        clients = _clients_path(run, number)
+        if number in lines and _is_whole(path) and (_is_whole(clients) or not clients.exists()):
+            for torn in rounds[:index]:
+                checkpoint_path(run.checkpoints, torn).unlink()
+                _clients_path(run, torn).unlink(missing_ok=True)
+            return
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_tensors(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def restore_clients(clients: Clients, run: RunDirectory) -> None:

@@ -45,8 +45,8 @@ from wardround.simulations.run.begun import (
     GIVEN,
     begun_settings,
     check_given_again,
-    keep_settings,
     new_run,
+    take_up,
 )
 from wardround.simulations.run.client_states import blind_model, restore_clients, store_clients
 from wardround.simulations.run.comparison import compare
@@ -103,7 +103,7 @@ def simulate(
         torch_threads(settings.simulation.threads),
     ):
         if resume is not None:
-            keep_settings(run, settings)
+            take_up(run, settings)
         run.update(titles=population.titles)
         if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
             population.create_ledgers()
@@ -211,15 +211,16 @@ def _to_end(
     restore_clients(grid.clients, run)
     _tell_left_out(config, population, run, observer)
     saved = SavedModel(run.model, task, config.federation.seed)
+    timed = TimedRun(run.path, scenario)
     parts = FederationParts(
         config=config,
         task=task,
-        run_directory=TimedRun(run.path, scenario),
+        run_directory=timed,
         observer=observer,
         roster=population.roster,
         host=scenario.host(go_on=_go_on(run)),
         make_source=lambda number: NoiseSource.seeded(config.federation.seed, "central", number),
-        before_commit=lambda number: store_clients(grid.clients, run, number),
+        before_commit=lambda number: store_clients(grid.clients, timed, number),
         blind_model=lambda number: blind_model(grid.clients, number),
         keep_journal=False,  # its hospitals end with it, and their keys
     )
@@ -242,8 +243,8 @@ def _to_end(
     finally:
         executor.close()
     report_run(run)
-    rounds, figures = run.rounds(), task.figure_table()
     notes = (*config.notes, *population.notes)
+    rounds, figures = run.rounds(), task.figure_table()
     return Result(run.path, config, rounds, comparison, saved, outcome.round, figures, task, notes)
 
 

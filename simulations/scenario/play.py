@@ -291,10 +291,10 @@ class Scenario:
 
 
 class TimedRun(RunDirectory):
-    """A run directory whose lines have the simulated time."""
+    """A simulation's run directory, whose lines have the simulated time."""
 
     def __init__(self, path: Path, scenario: Scenario) -> None:
-        super().__init__(path)
+        super().__init__(path, lazily=True)
         self._scenario = scenario
 
     def append_round(self, row: dict[str, Any]) -> None:

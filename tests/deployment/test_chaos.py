@@ -81,7 +81,7 @@ class Campaign(RuleBasedStateMachine):
                 (
                     "slow",
                     {
-                        "place": "wardround.server.rounds.federation:write_checkpoint",
+                        "place": "wardround.server.rounds.commits:write_checkpoint",
                         "seconds": 0.1,
                     },
                 )

@@ -22,7 +22,7 @@ def test_only_figures_over_the_same_hospitals_are_compared(tmp_path: Path, secur
     comparison begins anew, and the server says so."""
     chooses = '[evaluation]\nselect = "best"\npatience = 100\n'
     go = tmp_path / "go"  # the run waits for the newcomer, however long it takes to come
-    place = "wardround.server.rounds.federation:write_checkpoint"
+    place = "wardround.server.rounds.commits:write_checkpoint"
     wait: list[Patch] = [("hold", {"place": place, "count": 4, "until": str(go)})]
     with federation(tmp_path, rounds=ROUNDS, secure=secure, min_clients=3, extra=chooses) as made:
         held_out = 'path = "hospitals"\nvalidation_fraction = 0.2'

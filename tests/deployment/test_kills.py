@@ -15,9 +15,9 @@ SERVER_PLAIN = {
     "collect": dict(
         place="wardround.server.transport.links:Link.arrived", has="type='train'", count=2
     ),
-    "before commit": dict(place="wardround.server.rounds.federation:write_checkpoint", count=2),
+    "before commit": dict(place="wardround.server.rounds.commits:write_checkpoint", count=2),
     "after commit": dict(
-        place="wardround.server.rounds.federation:write_checkpoint", count=1, when="after"
+        place="wardround.server.rounds.commits:write_checkpoint", count=1, when="after"
     ),
     "final": dict(place="wardround.server.rounds.finishing:write_preparation"),
 }
@@ -105,7 +105,7 @@ SERVER_SECURE = {
         count=3,
         when="after",
     ),
-    "before commit": dict(place="wardround.server.rounds.federation:write_checkpoint", count=2),
+    "before commit": dict(place="wardround.server.rounds.commits:write_checkpoint", count=2),
 }
 CLIENT_SECURE = {
     "group": dict(

@@ -267,7 +267,7 @@ class Life:
         self.note("errno", error)
         self.stop_server()
         if not self.over:
-            place = "wardround.server.rounds.federation:write_checkpoint"
+            place = "wardround.server.rounds.commits:write_checkpoint"
             patch: Patch = ("fail_writes", {"place": place, "count": 1, "after": 1, "error": error})
             self.made.start_server(patches=[*SLOW_SERVER, patch])
             self.limited = True
@@ -316,7 +316,7 @@ class Life:
 
 
 SLOW_SERVER: list[Patch] = [
-    ("slow", {"place": "wardround.server.rounds.federation:write_checkpoint", "seconds": 0.1})
+    ("slow", {"place": "wardround.server.rounds.commits:write_checkpoint", "seconds": 0.1})
 ]
 SLOW_CLIENT: list[Patch] = [
     ("slow", {"place": "wardround.client.process.responder:Responder._run_app", "seconds": 0.02})

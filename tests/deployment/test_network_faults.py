@@ -136,7 +136,7 @@ def test_disks_are_full_while_rounds_are_kept_and_results_are_made_and_delivered
     with standing(tmp_path) as made:
         begin(
             made,
-            *full("wardround.server.rounds.federation:write_checkpoint", 1),
+            *full("wardround.server.rounds.commits:write_checkpoint", 1),
             *full("wardround.server.results.package:write_atomically"),
         )
         for name, place in {

@@ -26,9 +26,9 @@ SERVER = {
     "collects": dict(
         place="wardround.server.transport.links:Link.arrived", has="type='train'", count=2
     ),
-    "before a commit": dict(place="wardround.server.rounds.federation:write_checkpoint", count=2),
+    "before a commit": dict(place="wardround.server.rounds.commits:write_checkpoint", count=2),
     "after a commit": dict(
-        place="wardround.server.rounds.federation:write_checkpoint", count=1, when="after"
+        place="wardround.server.rounds.commits:write_checkpoint", count=1, when="after"
     ),
     "before its package": dict(place=f"{STUDIES}:make_package"),
     "has its package": dict(place=f"{STUDIES}:make_package", when="after"),

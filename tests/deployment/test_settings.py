@@ -11,7 +11,7 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.server.provision.kits import provision
 
 SLOW: list[Patch] = [
-    ("slow", {"place": "wardround.server.rounds.federation:write_checkpoint", "seconds": 0.3})
+    ("slow", {"place": "wardround.server.rounds.commits:write_checkpoint", "seconds": 0.3})
 ]
 
 

@@ -108,7 +108,7 @@ def test_full_disks_cost_attempts_and_nothing_else(tmp_path: Path, undisturbed: 
 def test_a_disk_that_fills_at_a_commit_ends_the_server_in_one_line(
     tmp_path: Path, undisturbed: Federation
 ) -> None:
-    place = "wardround.server.rounds.federation:write_checkpoint"
+    place = "wardround.server.rounds.commits:write_checkpoint"
     with federation(tmp_path) as made:
         made.start(server=[("fail_writes", {"place": place, "count": 1})])
         assert made.server is not None

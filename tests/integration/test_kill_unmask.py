@@ -25,7 +25,7 @@ from wardround.common.protocol import names as m
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.ring import RingVector
 from wardround.common.tasks.base import Examples
-from wardround.server.rounds import federation as round_loop
+from wardround.server.rounds import commits
 from wardround.server.secagg import journal as journals
 from wardround.server.secagg.journal import Journal
 
@@ -120,7 +120,7 @@ def test_killed_around_the_commit(
     the journal is of a round that is over."""
     config, watch = settings(FIVE), Watch()
     whole = federate(config, five)
-    killing(monkeypatch, round_loop, "write_checkpoint", when, lambda _, state: state.round == 1)
+    killing(monkeypatch, commits, "write_checkpoint", when, lambda _, state: state.round == 1)
     run = lives(federate, config, five, watch)
     assert result(run.directory) == result(whole.directory)
     assert watch.deaths == 1 and watch.trained == ONCE

@@ -23,12 +23,15 @@ from wardround.simulations.executors.workers.worker import work
 
 GOODBYE = b"goodbye"
 """The last line to a worker."""
+ENDING = (signal.SIGINT, signal.SIGTERM)
+"""Signals to all processes of a terminal, blocked where a worker begins."""
 
 
 def serve(connection: Connection, clients: Clients, executor: Executor, number: int) -> None:
     """Do what comes over the connection until it ends."""
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
+    for signal_number in ENDING:
         signal.signal(signal_number, signal.SIG_IGN)  # the simulation's own process ends us
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     torch.set_num_threads(1)
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())

@@ -10,6 +10,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import time
 import warnings
 from collections import deque
@@ -26,7 +27,7 @@ from wardround.simulations.executors.cohort import Cohort
 from wardround.simulations.executors.sequential import Sequential
 from wardround.simulations.executors.workers.orders import Answer, Done, Order, Task
 from wardround.simulations.executors.workers.parcel import Parcel
-from wardround.simulations.executors.workers.process import GOODBYE, serve
+from wardround.simulations.executors.workers.process import ENDING, GOODBYE, serve
 from wardround.simulations.executors.workers.shared_folder import SharedFolder
 from wardround.simulations.executors.workers.spread import Spread, SpreadTraining
 from wardround.simulations.executors.workers.tasks import Tasks, WorkerPool
@@ -172,7 +173,12 @@ class ProcessPool(WorkerPool):
         with warnings.catch_warnings():
             # a display's thread may be there; the fork never touches a display
             warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
+            # one that comes before the fork has said that it ignores them would end it
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return _Worker(process, ours)
 

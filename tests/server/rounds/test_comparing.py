@@ -156,7 +156,7 @@ def test_a_run_that_dies_between_the_two_evaluations_ends_with_the_same_bytes(
     whole = joined_later(federate, settings(text)).directory
     grid = later_grid(federate, settings(text))
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
-        patched.setattr("wardround.server.rounds.federation.write_checkpoint", write_or_stop)
+        patched.setattr("wardround.server.rounds.commits.write_checkpoint", write_or_stop)
         federate(settings(text), FOUR, grid=grid)
     directory = stopped.value.directory  # type: ignore[attr-defined]
     resumed = federate(settings(text), FOUR, directory=directory).directory

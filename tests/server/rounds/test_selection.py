@@ -131,7 +131,7 @@ def test_a_run_that_is_resumed_ends_in_the_same_round(
         return path
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
-        patched.setattr("wardround.server.rounds.federation.write_checkpoint", write_and_stop)
+        patched.setattr("wardround.server.rounds.commits.write_checkpoint", write_and_stop)
         federate(config, data(), rising())
     directory = stopped.value.directory  # type: ignore[attr-defined]
     assert len(directory.rounds()) == stop
