@@ -17,7 +17,7 @@ help:
 	@echo "make dist       sdist, wheel, their checks, a bill of materials and digests in dist/;  make audit"
 	@echo "                known weaknesses of what a hospital installs;  make lock  deploy/requirements-*.txt"
 	@echo "make gpu        on a machine with an NVIDIA GPU: its tests and its figures, five minutes"
-	@echo "make bench      the quick benchmarks;  make bench-peers  set up peers that need their own"
+	@echo "make bench      the quick benchmarks, and docs/benchmarks.md of them;  make bench-peers  set up peers that need their own"
 	@echo "make clean      remove the virtual environment"
 
 $(BIN)/python:
@@ -82,10 +82,12 @@ types: $(VENV)/.dev
 check: test lint types
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.run --quick $(ARGS)
+	$(BIN)/python -m benchmarks.run --quick --page docs/benchmarks.md $(ARGS)
 
-# pfl-research in an environment of its own: its pins aren't ours
+# pfl-research and NVIDIA FLARE in environments of their own: their pins aren't ours
 bench-peers: | $(BIN)/python
+	$(PYTHON) -m venv .peers/flare
+	.peers/flare/bin/python -m pip install --quiet --disable-pip-version-check "nvflare==2.9.0" "$$(grep '^torch==' constraints.txt)"
 	$(PYTHON) -m venv .peers/pfl
 	.peers/pfl/bin/python -m pip install --quiet --disable-pip-version-check "pfl[pytorch]==0.6.0" "$$(grep '^torch==' constraints.txt)"
 

@@ -9,6 +9,8 @@ evaluation. In plain and with secure aggregation.
 s per round      wall clock between two commits, median without the first round
 server memory    most memory of the server's process(es) above what it has before the first round
 flower           SuperLink and SuperNodes with TLS and node authentication, FedAvg, the same updates
+flare            NVIDIA FLARE's processes, FedAvg in numpy, the same size (``make bench-peers``);
+                 its memory isn't measured
 bare stream      gRPC in chunks of 1 MiB with mutual TLS, added straight into one accumulator: the
                  model down and an update up. Nothing is checked, kept or committed
 limit            the goals: seconds; three payloads and 150 MB, whatever the cohort
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.deployment_bare import bare_rounds
+from benchmarks.deployment_flare import flare_rounds
 from benchmarks.deployment_flower import flower_rounds
 from benchmarks.deployment_processes import MemoryWatch, Processes, free_port
 from benchmarks.deployment_task import LR
@@ -85,19 +88,20 @@ def main() -> None:
 def _rows(case: Case) -> list[Row]:
     """All sides of one case, one after the other."""
     measured: dict[str, Measured | None] = {}
-    for kind in ("plain", "bare", "secure", "flower"):
+    for kind in ("plain", "bare", "secure", "flower", "flare"):
         print(f"{case.name}, {kind} ...", file=sys.stderr, flush=True)
         measured[kind] = _measure(kind, case)
 
-    def peers(figure: Callable[[Measured], float]) -> dict[str, float | None]:
-        others = {"flower": measured["flower"], "bare stream": measured["bare"], "flare": None}
-        return {name: figure(one) if one else None for name, one in others.items()}
+    def peers(figure: Callable[[Measured], float | None]) -> dict[str, float | None]:
+        others = {"flower": "flower", "bare stream": "bare", "flare": "flare"}
+        found = {name: measured[kind] for name, kind in others.items()}
+        return {name: figure(one) if one else None for name, one in found.items()}
 
     def seconds(one: Measured) -> float:
         return statistics.median(one.seconds)
 
-    def memory(one: Measured) -> float:
-        return one.memory_mb
+    def memory(one: Measured) -> float | None:
+        return one.memory_mb or None
 
     payload_mb, rows = 4 * case.parameters / 1e6, []
     for kind, goal in (("plain", case.plain_s), ("secure", case.secure_s)):
@@ -105,7 +109,7 @@ def _rows(case: Case) -> list[Row]:
         assert one is not None  # our own side must run
         rows.append(Row(name, "s per round", seconds(one), "lower", peers(seconds), goal))
         limit = 3 * payload_mb + HEADROOM_MB
-        rows.append(Row(name, "server memory, MB", memory(one), "lower", peers(memory), limit))
+        rows.append(Row(name, "server memory, MB", one.memory_mb, "lower", peers(memory), limit))
         rows.append(Row(name, "of it not file-backed, MB", one.anonymous_mb, "lower"))
     return rows
 
@@ -116,6 +120,9 @@ def _measure(kind: str, case: Case) -> Measured | None:
         if kind == "flower":
             found = flower_rounds(folder, case.clients, case.parameters, case.flower_rounds)
             return Measured(*found) if found else None
+        if kind == "flare":
+            seconds = flare_rounds(case.clients, case.parameters, case.flower_rounds)
+            return Measured(seconds, 0.0) if seconds else None
         if kind == "bare":
             return Measured(*bare_rounds(folder, case.clients, case.parameters, case.rounds))
         return _ours(folder, case, kind == "secure")
