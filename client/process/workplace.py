@@ -8,6 +8,7 @@ long the process lives.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -32,12 +33,15 @@ from wardround.client.site.terms import Terms
 from wardround.client.site.trained import Trained, TrainedOn
 from wardround.client.sources.kept import KeptData, May
 from wardround.client.training.distributed import TrainingProcesses
+from wardround.client.training.precision import slow_precision
 from wardround.client.training.settings import check_training
 from wardround.common.config.task import make_task
 from wardround.common.errors import PolicyRefused
 from wardround.common.settings import LinkageOptions
 from wardround.common.tasks.base import Task
 from wardround.common.trust.pki import now_utc
+
+log = logging.getLogger("wardround.client")
 
 
 class Workplace:
@@ -93,6 +97,8 @@ class Workplace:
         kit, config = terms.kit, terms.config
         task = make_task(config)
         check_training(config, task)
+        if slow := slow_precision(config.training):
+            log.warning("%s", slow)
         whose = getattr(terms.data.source, "patient_id", None)
         # before anything is read
         check_held_back(terms.site, config, terms.data.is_taken, whose)

@@ -11,10 +11,12 @@ from wardround.client.training.batches import in_order
 from wardround.client.training.compiling import Compiled
 from wardround.client.training.pieces import Pieces
 from wardround.common.figures.sums import Sums, add_sums
+from wardround.common.model.activations import rows_at_once
 from wardround.common.model.precision import autocast, whole
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples, Task
+from wardround.common.tasks.inputs import piece
 
 ROWS_AT_A_TIME = 8192
 _DEFAULTS = TrainingTable()
@@ -37,12 +39,12 @@ def model_outputs(
 ) -> Tensor:
     """What the model says of each example, N x O, float32, on the CPU; leaves the model in
     evaluation mode (dropout off, batch normalisation by its running statistics). Inputs go through
-    in pieces, which are smaller where an input is large.
+    in pieces, which are smaller where an input, or what layers make of it, is large.
 
     Device, precision, size of the pieces and compilation are those of training.
     """
     model.eval()
-    most = training.micro_batch_size or ROWS_AT_A_TIME
+    most = training.micro_batch_size or _as_fits(model, examples, training)
     pieces = Pieces(model, "evaluation", most, training.device)
     forward = Compiled(model) if training.compile else model
 
@@ -55,3 +57,11 @@ def model_outputs(
 
     with torch.no_grad():
         return pieces.run(len(examples), outputs)
+
+
+def _as_fits(model: nn.Module, examples: Examples, training: TrainingTable) -> int:
+    def row() -> Tensor:
+        return piece(examples.inputs, slice(0, 1)).to(training.device)
+
+    with autocast(training):
+        return rows_at_once(model, row, len(examples), ROWS_AT_A_TIME)

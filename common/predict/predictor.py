@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from wardround.common.errors import TaskError
+from wardround.common.model.activations import rows_at_once
 from wardround.common.model.precision import autocast, whole
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.model_folder.folder import ModelFolder
@@ -134,8 +135,16 @@ class Predictor(Predicts):
 
     def _batch(self, inputs: Inputs) -> int:
         """How many examples are taken at once, as evaluation has it (``in_spans``)."""
-        most = self.folder.config.training.micro_batch_size or ROWS_AT_A_TIME
+        most = self.folder.config.training.micro_batch_size or self._as_fits(inputs)
         return min(most, max(1, SPAN_BYTES // (_FLOAT_BYTES * max(1, width(inputs)))))
+
+    @with_ordinary_torch
+    def _as_fits(self, inputs: Inputs) -> int:
+        def row() -> Tensor:
+            return piece(inputs, slice(0, 1)).to(self._device)
+
+        with autocast(self._training):
+            return rows_at_once(self.module, row, len(inputs), ROWS_AT_A_TIME)
 
     @with_ordinary_torch
     def _forward(self, inputs: Tensor) -> Tensor:

@@ -46,6 +46,11 @@ from wardround.common.tasks.options import TabularOptions
 Matrix = NDArray[np.float64]
 NOT_A_NUMBER = ", or list the column under task.columns.categorical or ignore"
 """What else helps where an input isn't a number."""
+NAMES_SITES = (
+    ", or, as the column seems to name hospitals, list it under task.columns.ignore (in a "
+    "simulation of one file, simulation.partition = 'column' makes a hospital of each)"
+)
+"""What helps where it is named like hospitals: as a category, the place would be an input."""
 MEDIAN_BINS = 1024
 
 

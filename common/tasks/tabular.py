@@ -58,6 +58,7 @@ from wardround.common.tasks.data.example import example_sets
 from wardround.common.tasks.data.given import held_table
 from wardround.common.tasks.data.left_out import added
 from wardround.common.tasks.data.problems import Problems
+from wardround.common.tasks.data.profile.words import says_site
 from wardround.common.tasks.data.roles import patient_cells, split_cells, value_cells
 from wardround.common.tasks.data.row_keys import identifier_keys
 from wardround.common.tasks.data.shards import shard_sites
@@ -181,7 +182,8 @@ class TabularTask(TabularRows, Task[Table]):
                 read_targets(table, {}, options)
         for name in numeric_columns(table, options):
             with problems.collected():
-                table.numbers(name, features.NOT_A_NUMBER)
+                named = says_site(name)
+                table.numbers(name, features.NAMES_SITES if named else features.NOT_A_NUMBER)
         for name in options.columns.binary:
             with problems.collected():
                 options.binary_values(name).read(table, name)

@@ -37,7 +37,7 @@ _ROUND = ("round", "attempt", "hidden", "clipped", "resolution", "clipping_norm"
 _TRAFFIC = ("bytes_down", "bytes_up", "seconds")
 _SUMMARY = (
     *("name", "purpose", "status", "strategy", "primary", "figures", "chosen_round"),
-    *("not_chosen", "procedure"),
+    *("not_chosen", "falling", "procedure"),
 )
 
 

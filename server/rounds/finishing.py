@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from wardround.common.errors import RoundFailed
+from wardround.common.figures.converging import still_falling
+from wardround.common.figures.figure import is_number
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays
 from wardround.common.model.saved import MODEL, ModelForm, write_preparation
 from wardround.common.model_folder.write import describe_model, seal_folder
 from wardround.common.run.traffic import training_bytes
+from wardround.common.tasks.coefficients import FILE as COEFFICIENTS
 from wardround.server.rounds.checkpoint import (
     FederationState,
     checkpoint_path,
@@ -55,7 +58,27 @@ def finish_model(
         parts.run_directory.update(factors_error={"largest": max(errors), "rounds": len(errors)})
     size = training_bytes(parts.run_directory.rounds())
     parts.run_directory.update(training_bytes=size)
+    _tell_of_falling(parts, chosen_round)
     return seal_model(parts, chosen_round)
+
+
+def _tell_of_falling(parts: FederationParts, chosen_round: int) -> None:
+    """Say so where the last round's model is the result, and its training loss still fell."""
+    rows = parts.run_directory.rounds()
+    known = [row for row in rows if is_number(row["train_loss"])]
+    falling = still_falling([row["train_loss"] for row in known])
+    if falling is None or rows[-1]["round"] != chosen_round:
+        return
+    linear = (parts.run_directory.model / COEFFICIENTS).exists()
+    fitted = "; a regression of the procedure 'statistics' is fitted to its end" * linear
+    line = (
+        "it has not converged: the training loss was still falling when the run ended, and rounds "
+        f"{known[falling.since - 1]['round']} to {known[-1]['round']} brought "
+        f"{falling.share:.0%} of its whole fall; more rounds (federation.rounds) or a higher "
+        f"training.lr may help{fitted}"
+    )
+    parts.observer.warnings([line])
+    parts.run_directory.update(falling=line)
 
 
 def seal_model(parts: FederationParts, chosen_round: int) -> str:

@@ -9,13 +9,13 @@ from typing import Literal
 
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.profile import Copy, copies
+from wardround.common.tasks.data.profile.words import says_site
 from wardround.common.text import near
 from wardround.simulations.beginning.differ import differences
 from wardround.simulations.beginning.found import MISSING, Found, Shard
 from wardround.simulations.beginning.roles import Role, patient_column, role_of
 from wardround.simulations.beginning.seen import Seen, side_by_side
 from wardround.simulations.beginning.target import Target, choose
-from wardround.simulations.beginning.words import says_site
 
 _HOSPITALS = 5
 _FEWEST_ROWS_EACH = 20

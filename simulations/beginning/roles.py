@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from wardround.common.tasks.data.profile.words import says_identifier, says_patient
+from wardround.common.tasks.data.profile.words import says_identifier, says_patient, says_site
 from wardround.common.tasks.data.shards import SPLIT_NAMES
 from wardround.simulations.beginning.seen import Seen
 from wardround.simulations.beginning.words import (
     are_sexes,
     means_yes,
     says_code,
-    says_site,
     says_split,
     sex_of,
     yes_or_no,

@@ -49,10 +49,6 @@ _EVENTS = frozenset(
     "event status fustat censored censoring cens death dead died death_event os_event os_status "
     "vital_status event_observed".split()
 )
-_SITES = frozenset(
-    "site hospital hosp centre center clinic clinique klinik krankenhaus spital hôpital hopital "
-    "institution institute facility zentrum centro ospedale".split()
-)
 _SPLITS = frozenset("split set fold subset partition".split())
 _CODES = frozenset(
     "ward station code type typ abteilung department diagnosis diagnose icd drg race ethnicity "
@@ -113,11 +109,6 @@ def says_event(name: str) -> bool:
 def says_censored(name: str) -> bool:
     """Whether the name says that the event was *not* seen."""
     return any(word.startswith("cens") for word in name_words(name))
-
-
-def says_site(name: str) -> bool:
-    """Whether the name is that of a hospital."""
-    return not _SITES.isdisjoint(name_words(name))
 
 
 def says_split(name: str) -> bool:

@@ -8,6 +8,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard, Shard
 from wardround.client.links.kept import Record
@@ -26,8 +28,11 @@ from wardround.common.privacy.incompatible import check_settings, check_task
 from wardround.common.procedures.procedure import FinishedModel
 from wardround.common.settings import JointOptions, LinkageOptions
 from wardround.common.tasks.base import Task
+from wardround.common.tasks.data.profile.words import says_site
 from wardround.common.tasks.data.reading.read import left_beside
+from wardround.common.tasks.data.roles import value_cells
 from wardround.common.tasks.data.shards import visible
+from wardround.common.tasks.data.table import Table
 from wardround.common.trust.identity import Identity
 from wardround.server.members.lazy import VirtualMembers
 from wardround.simulations.given.held import WHOLE, GivenData, check_given
@@ -49,6 +54,9 @@ MOST_LEDGERS = 64
 LARGE = ".images"
 """Beside the runs: images that don't fit into memory, decoded once for all runs of the same
 data."""
+
+_MOST_SITES = 100
+"""Texts of a column that may be hospitals' names."""
 
 
 class Population:
@@ -323,7 +331,22 @@ class Population:
         if self.task.size(pooled) == 0:
             raise DataError(f"{path or 'the example data'}: no usable rows")
         self.notes += [f"data.path: {one}" for one in self.task.left_out(pooled)]
+        if self.config.simulation.partition not in ("column", "feature_shift", "vertical"):
+            self.notes += _named_sites(pooled)
         return pooled
+
+
+def _named_sites(pooled: Any) -> list[str]:
+    """Columns of a table whose names say that their few texts are hospitals, which aren't made."""
+    if not isinstance(pooled, Table):
+        return []
+    named = [name for name in pooled.columns if says_site(name)]
+    return [
+        f"column '{name}' seems to name hospitals: simulation.partition = 'column' and "
+        f"simulation.column = '{name}' make one of each"
+        for name in named
+        if 2 <= len(np.unique(value_cells(pooled, name))) <= _MOST_SITES
+    ]
 
 
 def study_name(config: Config) -> str:

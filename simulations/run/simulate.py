@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from wardround.client.secagg.ckks import lacking
+from wardround.client.training.precision import slow_precision
 from wardround.common.config.load import Config, load_config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.durable.files import writing
@@ -134,10 +135,14 @@ def _check_own_task(config: Config, given: bool, overrides: Sequence[str]) -> No
 
 
 def _without_effect(config: Config) -> list[str]:
-    """Settings that are for runs between machines, where one would expect an effect."""
+    """Settings without the effect, or the gain, that one would expect here."""
+    lines = [slow] if (slow := slow_precision(config.training)) else []
     if config.training.processes == 1:
-        return []
-    return ["training.processes has no effect in a simulation: each client trains in one process"]
+        return lines
+    return [
+        *lines,
+        "training.processes has no effect in a simulation: each client trains in one process",
+    ]
 
 
 def _check_hospitals(config: Config, hospitals: int) -> None:

@@ -239,6 +239,7 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         *_factor_notes(rounds),
         *(privacy_notes(config, rounds, simulated, made) if config else []),
         *_model_notes(summary, rounds, config),
+        *([f"{line[:1].upper()}{line[1:]}."] if (line := summary.get("falling")) else []),
         *_figure_notes(FigureTable.read(summary).primary, rounds),
     ]
     if any(row["overall"] for row in rounds):

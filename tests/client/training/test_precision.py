@@ -15,6 +15,7 @@ from wardround.client.data.hospital import Units
 from wardround.client.gradients import make_unit_gradients
 from wardround.client.gradients.base import Clipping
 from wardround.client.privacy.steps import ClippedGradients
+from wardround.client.training import precision as told_precision
 from wardround.client.training.evaluation import model_outputs
 from wardround.client.training.precision import check_precision, make_scaler
 from wardround.client.training.steps import train_model, train_on_batches
@@ -329,3 +330,17 @@ def test_it_is_each_hospitals_own() -> None:
     assert descriptor(parse_config(own)) == descriptor(parse_config(""))
     other = "[training]\ndistillation = 0.5\n"
     assert descriptor(parse_config(other)) != descriptor(parse_config(""))
+
+
+def test_a_processor_that_has_no_bf16_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I8: measured once; not asked for other precisions or devices."""
+    before = torch.random.get_rng_state()
+    assert 0 < told_precision.bf16_ratio() < 1000
+    assert torch.equal(torch.random.get_rng_state(), before)
+    monkeypatch.setattr(told_precision, "bf16_ratio", lambda: 2.66)
+    assert "takes 2.7 times as long as 'float32'" in told_precision.slow_precision(BF16)
+    monkeypatch.setattr(told_precision, "bf16_ratio", lambda: 1.1)
+    assert told_precision.slow_precision(BF16) == ""
+    monkeypatch.delattr(told_precision, "bf16_ratio")
+    assert told_precision.slow_precision(TrainingTable()) == ""
+    assert told_precision.slow_precision(TrainingTable(precision="fp16", device="cuda:0")) == ""

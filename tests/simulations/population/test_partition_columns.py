@@ -222,3 +222,43 @@ def test_noise_on_bytes_is_refused_by_its_key_before_anyone_trains(tmp_path: Pat
     sets = ["task.name=imaging", "simulation.feature_noise=0.5", f'federation.runs="{tmp_path}"']
     with pytest.raises(RoundFailed, match="hospital-1: .*feature_noise: inputs are whole"):
         simulate(overrides=[*sets, "federation.rounds=1"])
+
+
+SITES = """
+[federation]
+name = "sites"
+[data]
+path = "all.csv"
+[task]
+[task.columns]
+target = "ill"
+{columns}
+"""
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ('numeric = ["*"]', ""),
+        ('numeric = ["age"]\ncategorical = ["Hospital"]', "kept"),
+        ('numeric = ["age"]', "kept"),
+    ],
+)
+def test_a_column_that_names_hospitals_is_told_of(tmp_path: Path, columns: str, said: str) -> None:
+    """T15: as a category the place would be an input, and the hospitals that are made up others."""
+    lines = ["age,ill,Hospital"] + [f"{n},{n % 2},{'abc'[n % 3]}" for n in range(60)]
+    (tmp_path / "all.csv").write_text("\n".join(lines) + "\n")
+    file = tmp_path / "federation.toml"
+
+    def population(*overrides: str) -> Population:
+        made = parse_config(SITES.format(columns=columns), list(overrides), file)
+        return Population(made, make_task(made))
+
+    if not said:
+        with pytest.raises(DataError, match="seems to name hospitals, .*ignore .*= 'column' makes"):
+            population()
+        return
+    (note,) = population().notes
+    assert note.startswith("column 'Hospital' seems to name hospitals: simulation.partition = 'col")
+    parted = ("simulation.partition=column", "simulation.column=Hospital")
+    assert population(*parted, "simulation.min_examples=1").notes == []

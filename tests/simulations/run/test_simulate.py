@@ -359,3 +359,22 @@ def test_a_task_table_beside_a_task_object_is_refused(line: type, tmp_path: Path
         simulate(parse_config(text), task=line())
     with pytest.raises(ConfigError, match="task: has no effect beside simulate"):
         simulate(overrides=["task.kind=regression"], task=line())
+
+
+def test_a_run_says_that_it_has_not_converged_and_a_fitted_one_nothing(tmp_path: Path) -> None:
+    """T6: also in its report."""
+    found = {}
+    for lr in (0.0005, 0.5):
+        done = simulate(
+            overrides=[
+                f"federation.runs={tmp_path / str(lr)}",
+                f"training.lr={lr}",
+                "federation.rounds=20",
+                "training.local_steps=2",
+                "simulation.baselines=false",
+            ]
+        )
+        page = (done.run_directory / "report.html").read_text("utf-8")
+        found[lr] = "It has not converged: the training loss was still falling" in page
+        assert ("is fitted to its end" in page) is found[lr]
+    assert found == {0.0005: True, 0.5: False}

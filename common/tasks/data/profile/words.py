@@ -21,6 +21,10 @@ _IDENTIFIER = frozenset(
     "id ids nr no num number nummer uid uuid guid key code identifier index row rownum rowid "
     "record recordid case caseid caseno accession unnamed lfdnr lfd".split()
 )
+_SITES = frozenset(
+    "site hospital hosp centre center clinic clinique klinik krankenhaus spital hôpital hopital "
+    "institution institute facility zentrum centro ospedale".split()
+)
 _WORD = re.compile(r"[^\W_]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -46,3 +50,8 @@ def says_identifier(name: str) -> bool:
     """Whether the name is that of some number of a record ('id', 'case_no', 'lfd. Nr.')."""
     words = name_words(name)
     return bool(words) and (says_patient(name) or words[-1] in _IDENTIFIER or words[0] == "id")
+
+
+def says_site(name: str) -> bool:
+    """Whether the name is that of a hospital."""
+    return not _SITES.isdisjoint(name_words(name))
