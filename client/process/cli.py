@@ -360,9 +360,11 @@ def deidentify(
     try:
         from wardround.common.tasks.imaging.deidentify import deidentify_folder
 
-        written, dropped = deidentify_folder(source, target, burned_in, keep or ())
+        copies = deidentify_folder(source, target, burned_in, keep or ())
     except ImportError as error:
         raise DataError(
             f"reading DICOM needs {error.name}: pip install 'wardround[imaging]'"
         ) from None
-    typer.echo(f"{written} de-identified copies in {target}; {dropped} left out")
+    typer.echo(f"{copies.written} de-identified copies in {target}")
+    for line in copies.left_out:
+        typer.echo(str(line))

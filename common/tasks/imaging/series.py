@@ -16,7 +16,7 @@ from wardround.common.errors import DataError, Unreadable
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.row_keys import identifier_digest
 from wardround.common.tasks.data.shards import visible
-from wardround.common.tasks.imaging.deidentify import burned_in, read_dicom
+from wardround.common.tasks.imaging.deidentify import SHOWS_PATIENT, burned_in, read_dicom
 from wardround.common.tasks.imaging.dicom import (
     dicom_pixels,
     has_pixels,
@@ -39,7 +39,6 @@ from wardround.common.tasks.imaging.volume import (
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-SHOWS_PATIENT = LeftOut(1, "images", "they show who the patient is")
 NO_PIXELS = LeftOut(1, "files", "DICOM without pixels (reports, DICOMDIR)")
 _OF_ONE: tuple[tuple[str, Callable[[Dataset], Any]], ...] = (
     ("patients", lambda d: str(d.get("PatientID") or "").strip()),

@@ -18,7 +18,12 @@ from tests.common.tasks.imaging.shards import NAME, dicom, png
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.imaging.decode import decode
-from wardround.common.tasks.imaging.deidentify import deidentify_folder, read_dicom
+from wardround.common.tasks.imaging.deidentify import (
+    SHOWS_PATIENT,
+    Copies,
+    deidentify_folder,
+    read_dicom,
+)
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.pixels import Decoded, fit, scaled
 
@@ -188,7 +193,7 @@ def test_copies_name_no_patient(tmp_path: Path) -> None:
     dicom(tmp_path / "in" / "normal" / "Doe_Jane.dcm", values)
     dicom(tmp_path / "in" / "normal" / "b.dcm", values, BurnedInAnnotation="YES")
     kept = deidentify_folder(tmp_path / "in", tmp_path / "out", "drop", keep=["normal"])
-    assert kept == (1, 1)
+    assert kept == Copies(1, (SHOWS_PATIENT,))
     (copy,) = (tmp_path / "out").rglob("*.dcm")
     assert copy.parent.name == "normal" and "Doe" not in copy.name
     content = copy.read_bytes()
@@ -221,7 +226,7 @@ def test_headers_names_of_folders_and_odd_elements_are_not_copied(tmp_path: Path
     data.add_new((0x6000, 0x0022), "LO", "Doe overlay")
     data.add_new((0x0010, 0xAAAA), "UN", b"Doe")
     data.save_as(path)
-    assert deidentify_folder(tmp_path / "in", tmp_path / "out") == (1, 0)
+    assert deidentify_folder(tmp_path / "in", tmp_path / "out") == Copies(1, ())
     (copy,) = (tmp_path / "out").rglob("*.dcm")
     assert b"Doe" not in copy.read_bytes() and b"DOE" not in copy.read_bytes()
     assert copy.parent.name == "folder-1"
