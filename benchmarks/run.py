@@ -42,6 +42,7 @@ NAMES = (
     "personal",
     "trees_real",
     "private_sums",
+    "privacy_choice",
     "accountant",
     "dpsgd",
     "engines",
