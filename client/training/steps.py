@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from wardround.client.training.activation_checkpointing import recomputing
 from wardround.client.training.batches import Drawn, least_rows, on_device
+from wardround.client.training.channels_last import channels_last
 from wardround.client.training.compiling import Compiled
 from wardround.client.training.contrast import Contrast
 from wardround.client.training.distillation import Teacher
@@ -263,7 +264,7 @@ def train_on_batches(
     scaler = make_scaler(training)
     gradients = gradients_of(model, examples, task, config, seed, scaler, contrast)
     recomputed = recomputing(model) if training.checkpoint_activations else nullcontext()
-    with recomputed, resting(model, task, seed[1]):
+    with recomputed, resting(model, task, seed[1]), channels_last(model, training.device):
         outcome = train_model(model, gradients, config, seed, algorithm, scaler)
     if training.precision == "bf16" and not math.isfinite(outcome.loss):
         raise TaskError(

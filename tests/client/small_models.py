@@ -71,3 +71,10 @@ def configured(**options: Any) -> Config:
 def vector(model: nn.Module) -> Tensor:
     """All parameters in one vector."""
     return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def dirty_memory(*_: Any) -> None:
+    """What is allocated next holds NaN, as memory may."""
+    for count in (512, 768, 1024, 2304, 4096, 4608, 6912, 8192, 16384, 27648):
+        kept = [torch.full((count,), torch.nan) for _ in range(8)]
+        del kept

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.client.small_models import Classes, configured, residual, rows, vector
+from tests.client.small_models import Classes, configured, dirty_memory, residual, rows, vector
 from wardround.client.data.hospital import Units
 from wardround.client.gradients import make_unit_gradients
 from wardround.client.gradients.base import Clipping
@@ -106,13 +106,6 @@ def volumes() -> Examples:
     generator = torch.Generator().manual_seed(2)
     inputs = torch.randn(16, 16, 2, 2, 2, generator=generator)
     return Examples(inputs, torch.arange(16) % 3)
-
-
-def dirty_memory(*_: Any) -> None:
-    """What is allocated next holds NaN, as memory may."""
-    for count in (512, 768, 1024, 2304, 4096, 4608, 6912, 8192, 16384, 27648):
-        kept = [torch.full((count,), torch.nan) for _ in range(8)]
-        del kept
 
 
 @pytest.mark.parametrize("again", [False, True])
