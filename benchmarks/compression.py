@@ -36,7 +36,8 @@ from benchmarks.flamby_data import data_folder, heart_disease
 from benchmarks.report import Row, arguments, emit
 from wardround.common.compression.writing import CLIP, Writing
 from wardround.common.config.load import Config, load_config, parse_config
-from wardround.common.secagg.encoding import Encoding, dequantise, quantise
+from wardround.common.secagg.encoding import Encoding, dequantise
+from wardround.common.secagg.rounding import quantise
 from wardround.simulations import simulate
 
 XRAYS = Path(__file__).parent.parent / "examples" / "pneumonia" / "federation.toml"

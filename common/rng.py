@@ -55,9 +55,13 @@ def client_keys(
     names : of K clients; a client's key doesn't depend on who else is asked for
     """
     base = np.array([derive_seed(seed, purpose, server_round)], dtype=np.uint64)
-    names_key = np.array([_name_key(name) for name in names], dtype=np.uint64)
-    keys: NDArray[np.uint64] = _mixed(_mixed(base + _GOLDEN) ^ names_key)
+    keys: NDArray[np.uint64] = _mixed(_mixed(base + _GOLDEN) ^ name_keys(names))
     return keys
+
+
+def name_keys(names: Sequence[str]) -> NDArray[np.uint64]:
+    """A 64-bit number for each name, uint64: the same for every seed and purpose."""
+    return np.array([_name_key(name) for name in names], dtype=np.uint64)
 
 
 def orders(keys: NDArray[np.uint64], size: int, epoch: int) -> NDArray[np.int64]:

@@ -109,12 +109,23 @@ class Clients:
         """Why this client fails instead of answering; None if it doesn't. To ask is an attempt."""
         return self._intercept(message, self.name(node_id))
 
-    def failures(self, message: Message, server_round: int, names: Sequence[str]) -> dict[str, str]:
-        """Why clients of a group that a message asks fail, by name."""
+    def failures(
+        self,
+        kind: str,
+        server_round: int,
+        names: Sequence[str],
+        message: Message | None = None,
+    ) -> dict[str, str]:
+        """Why clients fail that are asked together, by name.
+
+        kind : of the message; ``message``: the one itself, where there is one
+        """
         many = getattr(self._intercept, "failures", None)
         if many is not None:
-            found: dict[str, str] = many(message.metadata.message_type, server_round, names)
+            found: dict[str, str] = many(kind, server_round, names)
             return found
+        if message is None:
+            return {}
         reasons = ((name, self._intercept(message, name)) for name in names)
         return {name: reason for name, reason in reasons if reason}
 

@@ -35,6 +35,11 @@ def open_federation(context: Context) -> Federation:
             "Flower's engine has no simulated clock; run it by `wardround simulate`, or leave it "
             "out",
         )
+    if config.simulation.masks == "emulated":
+        raise config.error(
+            "simulation.masks",
+            "Flower's engine carries the real protocol; set it to 'protocol', or leave it out",
+        )
     run = new_run(config)
     population = _population(*_settings(context), context.run_id)
     seed = config.federation.seed
@@ -71,6 +76,6 @@ def _population(federation: str, overrides: str, run_id: int) -> Population:
     """Cached per process: Flower's engine runs many messages in one."""
     config = _config(federation, overrides)
     keys = partial(shared_identities, folder=config.runs_folder())
-    population = Population(config, make_task(config), keys)
+    population = Population(config, make_task(config), keys, may_emulate=False)
     population.keep_ledgers(config.runs_folder() / f".simulated-ledgers-{run_id}")
     return population

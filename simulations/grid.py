@@ -8,7 +8,7 @@ be what that one gives.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from flwr.app import Message
 
@@ -26,6 +26,7 @@ class InProcessGrid(HostGrid):
     ----------
     executor : runs the clients; one after the other by default
     members : whom the server has as members without asking them: a virtual population
+    emulates_masks : whether its clients' sums under secure aggregation are emulated
     """
 
     def __init__(
@@ -33,10 +34,13 @@ class InProcessGrid(HostGrid):
         clients: Clients,
         executor: Executor | None = None,
         members: VirtualMembers | None = None,
+        *,
+        emulates_masks: bool = False,
     ) -> None:
         super().__init__()
         self.clients, self.members = clients, members
         self.answers_cohorts = clients.ours
+        self.emulates_masks = emulates_masks
         self._executor = executor or Sequential()
         self._numbers = itertools.count(1)
         self._waiting: dict[str, Message] = {}
@@ -46,6 +50,11 @@ class InProcessGrid(HostGrid):
 
     def get_node_ids(self) -> Iterable[int]:
         return range(1, len(self.clients.names) + 1)
+
+    def silent(self, kind: str, server_round: int, node_ids: Sequence[int]) -> dict[int, str]:
+        named = {self.clients.name(node): node for node in node_ids}
+        failed = self.clients.failures(kind, server_round, list(named))
+        return {named[name]: reason for name, reason in failed.items()}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         ids = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.client.state import ClientState
@@ -76,6 +77,12 @@ class LocalAlgorithm:
         """What y - x is multiplied with before it leaves, by a number (or an array) of steps: 1,
         of the shape of ``steps``. FedNova's is 1 / steps."""
         return steps * 0.0 + 1.0
+
+    @staticmethod
+    def sent(start: NDArray[Any], trained: NDArray[Any], steps: Any) -> NDArray[Any]:
+        """Of a parameter what leaves instead of y, by x and how many steps made it, to the bit what
+        ``finish`` makes of it; a row for each client, or one."""
+        return trained
 
     def adjust_gradients(self) -> None:
         """Change ``.grad`` of the parameters in place, after backward and before the step."""

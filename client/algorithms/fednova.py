@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from wardround.client.algorithms.base import LocalAlgorithm, to_arrays
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.client.algorithms.base import LocalAlgorithm
 from wardround.common.flower.arrays import Arrays
+from wardround.common.model.named import to_numpy
 
 
 class FedNova(LocalAlgorithm):
@@ -19,9 +23,12 @@ class FedNova(LocalAlgorithm):
     def scale(steps: Any) -> Any:
         return 1.0 / steps
 
+    @staticmethod
+    def sent(start: NDArray[Any], trained: NDArray[Any], steps: Any) -> NDArray[Any]:
+        return start + (trained - start) / np.asarray(steps, trained.dtype)
+
     def finish(self, arrays: Arrays, steps: int, lr: float) -> dict[str, Arrays]:
-        normalised = {
-            name: x + (self.parameters[name].detach() - x) / steps for name, x in self.start.items()
-        }
-        arrays.update(to_arrays(normalised))
+        for name, x in self.start.items():
+            y = self.parameters[name].detach()
+            arrays[name] = self.sent(to_numpy(x), to_numpy(y), steps)
         return {}

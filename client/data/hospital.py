@@ -136,6 +136,8 @@ class Place:
     finished : opens its own copy of the finished model that the study names; raises
         ModelRefused
     links : those that it keeps of linkages; None where it keeps none
+    emulates_masks : its numbers go into emulated sums alone (``common/secagg/emulated.py``): of a
+        simulation, whose reader has all rows. No message and no setting makes a hospital do so
     """
 
     simulated: bool = False
@@ -152,6 +154,7 @@ class Place:
     finished: Callable[[], FinishedModel] = _no_model
     study: str = ""
     links: Links | None = None
+    emulates_masks: bool = False
 
 
 class Hospital:
@@ -184,6 +187,7 @@ class Hospital:
         self.name, self.task, self.config = shard.name, shard.task, shard.config
         self.identity, self.roster = keys.identity, keys.roster
         self.simulated, self.ledger_path = place.simulated, place.ledger_path
+        self.emulates_masks = place.emulates_masks
         self.witness, self.each_patient = place.witness, place.each_patient
         self.model_folder, self.processes = place.model_folder, place.processes
         self.share, self.on_failure = place.share, place.on_failure

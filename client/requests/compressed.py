@@ -7,7 +7,6 @@ training failed then.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
-from wardround.client.secagg.masking import rounding_key
+from wardround.client.secagg.masking import rounding_of
 from wardround.client.secagg.upload import Change, part_of
 from wardround.client.state import ClientState
 from wardround.common.compression.scales import SCALES, check_scales, first_scales, layers
@@ -24,8 +23,8 @@ from wardround.common.compression.writing import CLIP, Writing
 from wardround.common.errors import RequestRefused
 from wardround.common.flower.arrays import Arrays, ArraySpec, Layout
 from wardround.common.protocol.train import TrainReply, TrainRequest
-from wardround.common.secagg.encoding import ROUNDING_KEY_BYTES, Encoding, quantise
-from wardround.common.secagg.keys import derive
+from wardround.common.secagg.encoding import Encoding
+from wardround.common.secagg.rounding import quantise
 
 _ROUND = "round"
 
@@ -83,13 +82,12 @@ def in_words(
     of all the levels that these have, as nothing is added to them before they are read."""
     bits = writing.bits
     encoding = Encoding(bits, CLIP, 1, 1)
-    key = rounding_key(hospital, f"train {writing.server_round}")
-    key = key or secrets.token_bytes(ROUNDING_KEY_BYTES)
+    rounding = rounding_of(hospital, f"train {writing.server_round}")
     arrays: dict[str, NDArray[Any]] = dict(reply.arrays)
-    for name in writing.names:
+    for number, name in enumerate(writing.names):
         vector = writing.written(name, _change(reply, received, name))
         words = np.zeros(len(vector), f"uint{bits}")
-        quantise(vector, 1.0, encoding, derive(key, "rounding", name.encode())[:16], words)
+        quantise(vector, 1.0, encoding, rounding.of(number), words)
         arrays[name] = words.view(f"int{bits}").reshape(received[name].shape)
     return replace(reply, arrays=arrays)
 

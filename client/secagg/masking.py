@@ -6,7 +6,7 @@ plain statistics, an update or metrics is refused, whoever asks.
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.secagg.asked import Asked, Clip, Step, Terms
+from wardround.client.secagg.emulated import begin_emulated
 from wardround.client.secagg.failing import hiding_failures
 from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Policy
@@ -32,7 +33,6 @@ from wardround.common.protocol import names as m
 from wardround.common.protocol.masked import KeyReply, KeyRequest, MaskedReply, MaskedTask
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.train import TrainReply
-from wardround.common.rng import derive_seed
 from wardround.common.secagg.blind import BlindMask
 from wardround.common.secagg.content import (
     CHECK,
@@ -45,6 +45,12 @@ from wardround.common.secagg.content import (
 )
 from wardround.common.secagg.encoding import WORDS, VectorLayout
 from wardround.common.secagg.graph import Thresholds
+from wardround.common.secagg.rounding import (
+    ROUNDING_KEY_BYTES,
+    KeyRounding,
+    Rounding,
+    SeededRounding,
+)
 
 
 def is_secure(hospital: Hospital) -> bool:
@@ -307,8 +313,12 @@ def begin_upload(
     clip : where whole numbers are to be sent, which carry noise or get it: their reach in the ring
     blind : of the mask that only hospitals take off, in a blind run
     """
-    client = secure_client(asked.hospital, asked.state)
-    return client.begin(asked.task.message, layout, asked.asked(clip, layout.word_bits), blind)
+    hospital, terms = asked.hospital, asked.asked(clip, layout.word_bits)
+    if hospital.emulates_masks:
+        table = hospital.config.secure_aggregation
+        return begin_emulated(hospital.name, asked.task.message, layout, terms, table)
+    client = secure_client(hospital, asked.state)
+    return client.begin(asked.task.message, layout, terms, blind)
 
 
 def finish_upload(
@@ -321,16 +331,15 @@ def finish_upload(
     writing: Writing | None = None,
 ) -> Content:
     """The reply of the masked vector, with the hospital's privacy claim if there is one."""
-    key = rounding_key(hospital, pending.task.purpose)
-    header, vector = pending.finish(update, exact, weight, key, writing)
+    rounding = rounding_of(hospital, pending.task.purpose)
+    header, vector = pending.finish(update, exact, weight, rounding, writing)
     return MaskedReply(header, kept_bytes(vector), claim).to_records()
 
 
-def rounding_key(hospital: Hospital, purpose: str) -> bytes | None:
-    """Of stochastic rounding: None (so: from the operating system), but for a simulated hospital,
-    whose rounding derives from the run's seed: the masks are secret all the same, and runs can be
-    repeated exactly."""
+def rounding_of(hospital: Hospital, purpose: str) -> Rounding:
+    """The dither of an upload's stochastic rounding: from the operating system, but for a simulated
+    hospital, whose rounding derives from the run's seed: the masks are secret all the same, and
+    runs can be repeated exactly."""
     if not hospital.simulated:
-        return None
-    seed = derive_seed(hospital.config.federation.seed, "rounding", purpose, hospital.name)
-    return hashlib.sha256(str(seed).encode()).digest()[:16]
+        return KeyRounding(secrets.token_bytes(ROUNDING_KEY_BYTES))
+    return SeededRounding.of_client(hospital.config.federation.seed, purpose, hospital.name)

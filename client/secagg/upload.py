@@ -29,18 +29,14 @@ from wardround.common.secagg.encoding import (
     CLIPPED,
     COUNT,
     FAILED,
-    ROUNDING_KEY_BYTES,
     WEIGHT,
-    Dither,
     Encoding,
     VectorLayout,
     add_whole,
     encode_exact,
-    quantise,
     whole_numbers,
 )
 from wardround.common.secagg.graph import Thresholds
-from wardround.common.secagg.keys import derive
 from wardround.common.secagg.ring import (
     MaskSeeds,
     RingVector,
@@ -48,6 +44,13 @@ from wardround.common.secagg.ring import (
     Words,
     add_key_streams,
     add_limbs,
+)
+from wardround.common.secagg.rounding import (
+    ROUNDING_KEY_BYTES,
+    Dither,
+    KeyRounding,
+    Rounding,
+    quantise,
 )
 
 _WORTH_A_THREAD_BYTES = 1 << 18
@@ -135,7 +138,7 @@ class PendingUpload:
         update: Mapping[str, NDArray[Any] | Change],
         exact: Mapping[str, NDArray[Any]],
         weight: int = 1,
-        rounding_key: bytes | None = None,
+        rounding: Rounding | bytes | None = None,
         writing: Writing | None = None,
     ) -> tuple[bytes, memoryview]:
         """The Upload and the masked vector that goes with it (not copied: a host may cut it up).
@@ -146,7 +149,8 @@ class PendingUpload:
             fine encoding; whole numbers, float64 or int64, for words
         exact : those of the exact section; a missing one counts as zero
         weight : what the weighted arrays count with, from 1 to the task's largest weight
-        rounding_key : 16 secret bytes for stochastic rounding; None: from the operating system
+        rounding : of stochastic rounding, or 16 secret bytes for it; None: from the operating
+            system
         writing : how the weighted arrays are written, with ``[compression]``
 
         Raises ProtocolRefused, with nothing given out and the aggregation not used, for NaN, an
@@ -157,7 +161,8 @@ class PendingUpload:
         if not 1 <= weight <= self.task.largest_weight:
             raise ProtocolRefused(f"the weight {weight} is not in 1..{self.task.largest_weight}")
         vector = self._masks()
-        key = rounding_key or secrets.token_bytes(ROUNDING_KEY_BYTES)
+        if rounding is None or isinstance(rounding, bytes):
+            rounding = KeyRounding(rounding or secrets.token_bytes(ROUNDING_KEY_BYTES))
         clipped, start = 0, 0
         for number, (name, spec) in enumerate(self.layout.update.items()):
             values, size = update[name], math.prod(spec.shape)
@@ -166,8 +171,7 @@ class PendingUpload:
             share = weight / self.task.largest_weight if name in self.layout.weighted else 1.0
             if writing is not None and name in self.layout.weighted:
                 values = writing.written(name.partition("/")[2], part_of(values, slice(None)))
-            part_key = derive(key, "rounding", bytes([number % 256, number // 256]))
-            dither = Dither(part_key[:ROUNDING_KEY_BYTES])
+            dither = rounding.of(number)
             for window, target in self._targets(vector, start, size):
                 clipped += self._add(part_of(values, window), share, dither, target)
             start += size

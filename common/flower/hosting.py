@@ -8,7 +8,7 @@ matter of this file and its tests.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -125,6 +125,9 @@ class HostGrid(Grid):
 
     answers_cohorts = False
     """Whether one message may ask many clients: only where all of them run in this process."""
+    emulates_masks = False
+    """Whether secure aggregation is emulated: only where all clients are simulated ones. A host
+    between machines has no way to say so."""
 
     def __init__(self) -> None:
         self._run = become_server(RUN_ID)
@@ -132,6 +135,10 @@ class HostGrid(Grid):
     def name(self, node_id: int) -> str:
         """What its host calls a node, also one that can't say who it is."""
         return f"node {node_id}"
+
+    def silent(self, kind: str, server_round: int, node_ids: Sequence[int]) -> dict[int, str]:
+        """Which of these don't answer a message of the kind that is emulated, and why."""
+        return {}
 
     def set_run(self, run: Run) -> None:
         self._run = run

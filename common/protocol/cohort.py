@@ -69,6 +69,13 @@ def common_part(content: Content) -> Content:
     return Content({**content, m.CONFIG: ConfigRecord(config)})
 
 
+def for_one(content: Content) -> Content:
+    """The same request, as it would be for one client alone."""
+    config = dict(Came(content, REQUEST).config())
+    config.pop(CLIENTS.key, None)
+    return Content({**content, m.CONFIG: ConfigRecord(config)})
+
+
 def add_weighting(content: Content, weighting: str) -> None:
     """Say in a training request what each client counts for: 'examples' or 'uniform'."""
     Came(content, REQUEST).config()[WEIGHTING.key] = weighting
@@ -193,6 +200,66 @@ class CohortEvaluateReply:
                 raise ReplyRefused("the cohort's metric sums are not one for each client")
             parts.append(StackedSums(split, clients, sums))
         return cls(tuple(parts), refused)
+
+
+@dataclass(frozen=True, eq=False)
+class CohortMaskedReply:
+    """The sum of the clients' vectors, whose masks are emulated (``common/secagg/emulated.py``).
+
+    vector : as one client's would be: update coordinates, then exact ones of 24 bytes
+    """
+
+    accepted: tuple[int, ...]
+    refused: Mapping[int, str]
+    vector: bytes | memoryview
+
+    def to_records(self) -> Content:
+        who = values((ACCEPTED, self.accepted)) | refused_values(self.refused)
+        return Content(
+            {m.CONFIG: ConfigRecord(who), m.SECAGG: ConfigRecord({m.VECTOR: bytes(self.vector)})}
+        )
+
+    @classmethod
+    def from_records(cls, content: Content) -> CohortMaskedReply:
+        """Raises ReplyRefused."""
+        came = Came(content, REPLY)
+        vector = came.config(m.SECAGG).get(m.VECTOR)
+        if not isinstance(vector, bytes):
+            raise ReplyRefused("the cohort's reply has no vector")
+        return cls(_nodes(came, ACCEPTED.key), refused_of(content), vector)
+
+
+@dataclass(frozen=True, eq=False)
+class CohortKeyReply:
+    """What each client answers to a message of secure aggregation that is for all of them; those
+    that answer alike together.
+
+    messages : with the node ids of whose they are
+    """
+
+    messages: Mapping[bytes, tuple[int, ...]]
+    refused: Mapping[int, str]
+
+    def to_records(self) -> Content:
+        who: dict[str, Any] = {str(i): list(of) for i, of in enumerate(self.messages.values())}
+        said = {str(i): message for i, message in enumerate(self.messages)}
+        return Content(
+            {
+                m.CONFIG: ConfigRecord(who | refused_values(self.refused)),
+                m.SECAGG: ConfigRecord(said),
+            }
+        )
+
+    @classmethod
+    def from_records(cls, content: Content) -> CohortKeyReply:
+        """Raises ReplyRefused."""
+        came = Came(content, REPLY)
+        messages = {
+            message: _nodes(came, key)
+            for key, message in came.config(m.SECAGG).items()
+            if isinstance(message, bytes)
+        }
+        return cls(messages, refused_of(content))
 
 
 def refused_values(refused: Mapping[int, str]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
     "judgement": (),
     "teacher": ("model",),
     "procedure": (),
-    "simulation": ("baselines", "threads", "executor", "ray_address"),
+    "simulation": ("baselines", "threads", "executor", "masks", "ray_address"),
     "tracking": ("to", "folder", "mlflow"),
     "server": (
         "address",

@@ -40,7 +40,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from wardround.common.errors import ProtocolRefused
@@ -59,7 +58,6 @@ LARGEST_SUM = 2.0**94
 """Exact sums stay below this, half of what the ring can hold."""
 LARGEST_WHOLE = 2**53
 """Up to here float64 has every whole number."""
-ROUNDING_KEY_BYTES = 16
 OWN_NAMES = COUNT, WEIGHT, CLIPPED, FAILED = "count", "weight", "clipped", "failed"
 """In every exact section: clients, their weight, coordinates they clipped, and how many of them had
 nothing to add (all else of theirs is random, and so of the sum)."""
@@ -140,54 +138,6 @@ def clip_within(reach: float) -> float:
     return min(max(reach, SMALLEST_CLIP), LARGEST_CLIP)
 
 
-def quantise(
-    values: NDArray[np.floating[Any]],
-    share: float,
-    encoding: Encoding,
-    rounding: bytes | Dither,
-    target: Words,
-) -> int:
-    """Add share * values to ``target``, clipped, scaled and stochastically rounded:
-
-        target += floor(clip(share v S / clip, +- share S) + u)   mod 2^bits
-
-    One pass in pieces that stay in a core's cache, so that no copy of the update is made.
-
-    Parameters
-    ----------
-    values : D coordinates, any float type; not changed
-    share : the client's weight over the largest weight, in (0, 1]
-    rounding : 16 secret bytes, fresh for every array; of one that comes in parts (of a multiple of
-        2^15 numbers each, but the last) the ``Dither`` of them, for all its parts
-    target : D words of the encoding's ring, changed in place
-
-    Returns
-    -------
-    How many coordinates were clipped. Raises ProtocolRefused for NaN or infinity (``target`` is
-    then half written) and for a share out of range.
-    """
-    if not 0 < share <= 1:
-        raise ProtocolRefused("a weight must be positive and at most the largest weight")
-    most = np.float32(share * encoding.span)  # |share * v| <= share * S <= S
-    scale = np.float32(share * encoding.span / encoding.clip)
-    dither = Dither(rounding) if isinstance(rounding, bytes) else rounding
-    scaled = np.empty(_PIECE, np.float32)
-    whole = np.empty(_PIECE, f"int{encoding.bits}")
-    clipped = 0
-    for start in range(0, len(values), _PIECE):
-        part = values[start : start + _PIECE]
-        v, q = scaled[: len(part)], whole[: len(part)]
-        with np.errstate(over="ignore", invalid="ignore"):  # refused by name below
-            np.multiply(part, scale, out=v, casting="unsafe")
-        clipped += _clip(v, most)
-        np.add(v, dither.next(len(part)), out=v)
-        np.floor(v, out=v)
-        q[:] = v
-        goal = target[start : start + len(part)]
-        np.add(goal, q.view(target.dtype), out=goal)
-    return clipped
-
-
 def add_whole(values: NDArray[np.int64], target: Words) -> None:
     """Add whole numbers to ``target``, modulo the ring, in place.
 
@@ -221,37 +171,6 @@ def whole_numbers(values: NDArray[Any], most: int) -> NDArray[np.int64]:
 def signed_words(words: Words) -> NDArray[Any]:
     """The same numbers read as signed; a view."""
     return words.view(np.dtype(f"int{8 * words.itemsize}"))
-
-
-def _clip(v: NDArray[np.float32], most: np.float32) -> int:
-    """Clip in place; how many coordinates that changed."""
-    largest = max(float(v.max()), -float(v.min()))  # NaN and infinity show here
-    if largest <= most:
-        return 0
-    if not math.isfinite(largest):
-        raise ProtocolRefused(
-            "the update holds NaN, infinity or an absurd number; lower training.lr?"
-        )
-    clipped = int(np.count_nonzero(np.abs(v) > most))
-    np.clip(v, -most, most, out=v)
-    return clipped
-
-
-class Dither:
-    """Uniform numbers in [0, 1), multiples of 2^-16, from AES-128 in counter mode."""
-
-    def __init__(self, key: bytes) -> None:
-        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
-        self._zeros, self._buffer = memoryview(bytes(2 * _PIECE)), bytearray(2 * _PIECE + 16)
-        self._random = np.frombuffer(self._buffer, np.uint16, _PIECE)
-        self._numbers = np.empty(_PIECE, np.float32)
-
-    def next(self, count: int) -> NDArray[np.float32]:
-        """The next ``count`` numbers, at most a piece; valid until the next call."""
-        self._encryptor.update_into(self._zeros[: 2 * count], self._buffer)
-        numbers = self._numbers[:count]
-        np.multiply(self._random[:count], np.float32(2**-16), out=numbers)
-        return numbers
 
 
 def dequantise(words: Words, factor: float) -> NDArray[np.float32]:

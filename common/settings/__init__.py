@@ -19,7 +19,7 @@ from wardround.common.settings.joint import (
     VerticalOptions,
 )
 from wardround.common.settings.judgement import JudgementTable
-from wardround.common.settings.machines import ServerTable, SimulationTable
+from wardround.common.settings.machines import EMULATED, ServerTable, SimulationTable
 from wardround.common.settings.needs import NeedsTable
 from wardround.common.settings.network import NetworkTable, StudyTable
 from wardround.common.settings.procedure import (
@@ -72,6 +72,7 @@ from wardround.common.settings.training import OWN_TRAINING, Precision, Training
 from wardround.common.settings.trees import TreesOptions
 
 __all__ = [
+    "EMULATED",
     "BUFFERED",
     "CardTable",
     "CohortTable",

@@ -51,5 +51,6 @@ EFFECTS = (
     Effect("simulation.min_examples", "simulation.partition", ("sites", "virtual"), but=True),
     Effect("simulation.vertical_overlap", "simulation.partition", ("auto", "vertical")),
     Effect("simulation.unmask_dropout", "secure_aggregation.enabled", (True,)),
+    Effect("simulation.masks", "secure_aggregation.enabled", (True,)),
     Effect("simulation.ray_address", "simulation.executor", ("ray",)),
 )

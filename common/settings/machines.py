@@ -18,6 +18,9 @@ from wardround.common.settings.base import (
 )
 from wardround.common.settings.dashboard import DashboardTable
 
+EMULATED = "secure aggregation is emulated: the same sums to the bit, no keys or masks"
+"""What is said of a run whose masks are."""
+
 
 class SimulationTable(Table):
     """``[simulation]``: hospitals that exist only on this machine."""
@@ -88,6 +91,14 @@ class SimulationTable(Table):
         ),
     )
     baselines: bool = Field(True, description="also train local and pooled models")
+    masks: Literal["auto", "protocol", "emulated"] = Field(
+        "auto",
+        description=(
+            "of secure aggregation: `protocol` (real keys and masks), `emulated` (the same sums "
+            "without them), `auto`: the protocol up to 64 clients: "
+            "[masks](simulation.md#masks-of-thousands)"
+        ),
+    )
     threads: int = Field(1, ge=1, le=1024, description="of torch, per process")
     executor: Literal[
         "auto", "sequential", "cohort", "processes", "processes-sequential", "ray"

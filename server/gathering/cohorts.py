@@ -1,10 +1,10 @@
 """A whole cohort behind one message, where one process runs its clients: simulations of thousands.
 
 A message costs more than a small model's training. So where nothing is needed of a single client
-(no secure aggregation, no memory between rounds, no rule that compares updates), the whole cohort
-is asked by one message, and its host replies with weighted sums. The round loop and the strategy
-see what they always see: the mean. In a private run each client pays and is clipped by itself, and
-the reply says what each has spent.
+(no memory between rounds, no rule that compares updates; secure aggregation only where it is
+emulated: ``server/secagg/together.py``), the whole cohort is asked by one message, and its host
+replies with weighted sums. The round loop and the strategy see what they always see: the mean. In a
+private run each client pays and is clipped by itself, and the reply says what each has spent.
 """
 
 from __future__ import annotations
@@ -63,17 +63,19 @@ _MOST_SUM = 1e30
 
 
 def asks_cohorts(grid: Grid, settings: RunSettings) -> bool:
-    """Whether a cohort of this run may be asked by one message."""
+    """Whether a cohort of this run may be asked by one message. With secure aggregation: where its
+    masks are emulated."""
     config, plan = settings.config, settings.plan
     return (
         isinstance(grid, HostGrid)
         and grid.answers_cohorts
+        and (grid.emulates_masks or not config.secure_aggregation.enabled)
         and plan.name in MEAN  # a strategy of one's own may send each client something else
         and not plan.individual
         and plan.algorithm in STATELESS
         and not config.strategy.keeps
         and not (config.privacy.stepwise and config.privacy.clipping == "adaptive")  # remembered
-        and not config.secure_aggregation.enabled
+        and not (config.privacy.enabled and config.secure_aggregation.enabled)  # each has its noise
         and not config.compression.enabled
     )
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from wardround.common.protocol import names as m
+from wardround.common.protocol.cohort import clients_of, with_clients
 from wardround.common.protocol.describe import DescribeRequest
 from wardround.common.protocol.evaluate import EvaluateRequest
 from wardround.common.protocol.layout import LayoutRequest
@@ -18,9 +19,11 @@ from wardround.common.protocol.totals import Totals
 from wardround.common.protocol.train import TrainRequest
 from wardround.server.members.member import Member
 
+Query = DescribeRequest | StatisticsRequest | SumsRequest | LayoutRequest | EvaluateRequest
+
 
 def queries(
-    request: DescribeRequest | StatisticsRequest | SumsRequest | LayoutRequest | EvaluateRequest,
+    request: Query,
     members: Iterable[Member | int],
 ) -> list[Message]:
     """The same question to each member (or node id)."""
@@ -73,4 +76,17 @@ def as_layout_queries(requests: list[Message]) -> list[Message]:
     the model, which they don't depend on."""
     nodes = [request.metadata.dst_node_id for request in requests]
     totals = Totals.read(Came(requests[0].content, REQUEST))
-    return queries(LayoutRequest(totals), nodes)
+    asked = queries(LayoutRequest(totals), nodes)
+    for one, request in zip(asked, requests, strict=True):
+        if clients := clients_of(request.content):
+            one.content = with_clients(one.content, clients)
+    return asked
+
+
+def queries_together(request: Query, members: Sequence[Member], most: int) -> list[Message]:
+    """The same question, in messages that each ask many members, at most so many."""
+    parts = [members[start : start + most] for start in range(0, len(members), most)]
+    asked = queries(request, [part[0] for part in parts])
+    for one, part in zip(asked, parts, strict=True):
+        one.content = with_clients(one.content, [member.node_id for member in part])
+    return asked

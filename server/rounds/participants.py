@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from wardround.common.errors import ConfigError, DataError, RoundFailed
-from wardround.common.flower.hosting import Grid
+from wardround.common.flower.hosting import Grid, HostGrid
 from wardround.server.gathering.cohorts import CohortGatherer, asks_cohorts
 from wardround.server.gathering.gatherer import Budgets, Gatherer, RunSettings
 from wardround.server.gathering.messenger import Messenger
@@ -21,6 +21,7 @@ from wardround.server.members.sampling import fewest_hospitals, training
 from wardround.server.privacy.round import PrivacyPlan
 from wardround.server.rounds.membership import Membership
 from wardround.server.rounds.parts import FederationParts
+from wardround.server.secagg.emulated import EmulatedGroups
 from wardround.server.secagg.gatherer import SecureGatherer
 from wardround.server.secagg.handing import HandingOver
 from wardround.server.secagg.journal import Journal
@@ -28,6 +29,7 @@ from wardround.server.secagg.key_deal import KeyDeal
 from wardround.server.secagg.key_exchange import KeyExchange
 from wardround.server.secagg.messenger import SecureMessenger
 from wardround.server.secagg.sum_runner import SumRunner
+from wardround.server.secagg.together import EmulatedGatherer, EmulatedRunner
 
 
 class Participants:
@@ -119,6 +121,8 @@ class Participants:
             observer=self._parts.observer,
         )
         if self._config.secure_aggregation.enabled:
+            if isinstance(self._grid, HostGrid) and self._grid.emulates_masks:
+                return self._make_emulated(SecureMessenger(messenger, self.budgets), self._grid)
             return self._make_secure_gatherer(SecureMessenger(messenger, self.budgets))
         if asks_cohorts(self._grid, settings):
             return CohortGatherer(settings, messenger, self.budgets)
@@ -148,6 +152,23 @@ class Participants:
         handing = HandingOver(messenger, deal, members)
         return SecureGatherer(
             settings=settings, messenger=messenger, runner=runner, handing=handing, host=host
+        )
+
+    def _make_emulated(self, messenger: SecureMessenger, grid: HostGrid) -> EmulatedGatherer:
+        settings, host = self._settings, self._parts.host
+        groups = EmulatedGroups(self._config, self.members, len(training(self.members)))
+        runner = EmulatedRunner(
+            settings=settings,
+            messenger=messenger,
+            budgets=self.budgets,
+            groups=groups,
+            journal=self._journal,
+            host=host,
+            grid=grid,
+        )
+        together = asks_cohorts(grid, settings)
+        return EmulatedGatherer(
+            settings=settings, messenger=messenger, runner=runner, host=host, together=together
         )
 
     def _check_known(self, what: str) -> None:

@@ -33,7 +33,7 @@ from wardround.server.gathering.gatherer import (
     take_ratios,
 )
 from wardround.server.gathering.host import Host
-from wardround.server.gathering.requests import queries
+from wardround.server.gathering.requests import Query, queries
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import splits_by_holders
 from wardround.server.secagg.decoding import by_split, means, named_sums, resolution
@@ -52,7 +52,7 @@ class SecureGatherer(Gatherer):
     Parameters
     ----------
     runner : adds up and opens each sum
-    handing : brings a blind run's model to hospitals that lack it
+    handing : brings a blind run's model to hospitals that lack it; None of no blind run
     host : says when what hospitals accepted is over
     """
 
@@ -62,7 +62,7 @@ class SecureGatherer(Gatherer):
         settings: RunSettings,
         messenger: SecureMessenger,
         runner: SumRunner,
-        handing: HandingOver,
+        handing: HandingOver | None,
         host: Host,
     ) -> None:
         self._settings, self._table = settings, settings.config.secure_aggregation
@@ -89,7 +89,7 @@ class SecureGatherer(Gatherer):
     # --- named sums ----------------------------------------------------------------------------
     def sums(self, members: Sequence[Member], question: Question) -> Sums:
         self._messenger.begin_step()
-        requests = queries(question.request, members)
+        requests = self._queries(question.request, members)
         # nothing is opened without one of them: no other sum of this purpose could be had then
         asked = SumRequest(question.purpose, requests, members, needed=len(members))
         total = self._runner.reopen(asked)
@@ -112,7 +112,11 @@ class SecureGatherer(Gatherer):
         if question.shapes is not None:
             return encode_sums_layout(question.shapes, question.words)
         layout = LayoutRequest(question.request.totals, question.step)
-        return self._layouts.of_sums(queries(layout, members), members, question)
+        return self._layouts.of_sums(self._queries(layout, members), members, question)
+
+    def _queries(self, request: Query, members: Sequence[Member]) -> list[Message]:
+        """The same question to each member."""
+        return queries(request, members)
 
     # --- training -------------------------------------------------------------------------------
     def train(
@@ -176,17 +180,16 @@ class SecureGatherer(Gatherer):
             if len(asked) < self._table.min_cohort:
                 self._tell_few(splits, sorted(having))
                 continue
-            nodes = {member.node_id for member in asked}
-            theirs = [one for one in requests if one.metadata.dst_node_id in nodes]
+            theirs = self._requests_to(asked, requests)
             purpose = name if len(by_holders) == 1 else f"{name} {splits[0]}"
             self._evaluate_splits(SumRequest(purpose, theirs, asked), splits, result)
-        if self._table.blind:
+        if self._handing is not None and self._table.blind:
             self._handing.note({name for of in result.answered.values() for name in of}, requests)
         result.bytes_up, result.bytes_down = traffic.up, traffic.down
         return result
 
     def _hand_over(self, requests: Sequence[Message], members: Sequence[Member]) -> None:
-        if self._table.blind and requests:
+        if self._handing is not None and self._table.blind and requests:
             self._handing.ready(requests[0], members)
 
     def _evaluate_splits(self, every: SumRequest, splits: Sequence[str], result: Evaluated) -> None:
@@ -228,9 +231,12 @@ class SecureGatherer(Gatherer):
         """The sum without those who have said meanwhile that they have no part in it."""
         last = every.server_round == self._settings.config.federation.rounds
         members = self._messenger.evaluating(every.members, last)
+        return SumRequest(purpose, self._requests_to(members, every.requests), members, again=True)
+
+    def _requests_to(self, members: Sequence[Member], requests: list[Message]) -> list[Message]:
+        """Those of the requests that are for these members."""
         nodes = {member.node_id for member in members}
-        requests = [one for one in every.requests if one.metadata.dst_node_id in nodes]
-        return SumRequest(purpose, requests, members, again=True)
+        return [one for one in requests if one.metadata.dst_node_id in nodes]
 
     def _tell_failed(self, what: str, layout: VectorLayout, total: Total) -> int:
         """How many hospitals added nothing to a sum; said, as nobody else will."""

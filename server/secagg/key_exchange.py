@@ -9,22 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wardround.common.compression.writing import ring
-from wardround.common.config.load import Config
-from wardround.common.errors import ProtocolRefused, RoundFailed
-from wardround.common.mends import Mend
 from wardround.common.procedures.known import steps_of
 from wardround.common.protocol import names as m
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.context import session_id
-from wardround.common.secagg.encoding import Encoding
-from wardround.common.secagg.equations import too_few
-from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.trust.identity import Roster
 from wardround.server.gathering.gatherer import RunSettings
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import evaluated, splits_by_holders, training
+from wardround.server.secagg.group_limits import check_groups, group_limits
 from wardround.server.secagg.journal import Entry, Journal
 from wardround.server.secagg.messenger import SecureMessenger, with_message
 from wardround.server.secagg.sum import KeyGroup, SecureSession
@@ -68,7 +62,7 @@ class KeyExchange:
         self._used: list[KeyGroup] = []
         sums = settings.task.phases + 2 * config.federation.rounds
         self._planned = _SPARE + (sums if config.procedure.trains else steps_of(config))
-        self._check_settings(len(trains), len(members))
+        check_groups(config, len(trains), len(members))
 
     def session_of(self, entry: Entry) -> bytes:
         """The session that a journal's sum would be of, if it is of these settings."""
@@ -109,7 +103,7 @@ class KeyExchange:
         while True:
             if len(present) < len(members):
                 count = min(count, _SPARE)  # so that the others can come back soon
-            limits = self._limits(len(present))
+            limits = group_limits(self._config, len(present))
             group = self.session.group([member.name for member in present], count, limits)
             self._use(group)
             requests = dict.fromkeys(group.names, group.request)
@@ -137,45 +131,6 @@ class KeyExchange:
         requests = dict.fromkeys((member.name for member in new), self.session.request())
         messages = self._messenger.messages(m.HELLO, new, requests)
         self._messenger.ask(messages, new, "keys", with_message(self.session.add_hello))
-
-    def _limits(self, clients: int) -> Thresholds:
-        """Graph and thresholds of a group. Raises RoundFailed if it is too small."""
-        least = self._table.min_cohort
-        if clients < least:
-            raise RoundFailed(
-                f"{clients} hospitals are left; secure_aggregation.min_cohort is {least}"
-            )
-        colluding = self._table.colluding
-        try:
-            limits = thresholds(clients, self._table.threshold, colluding, least)
-            limits.check(colluding, least)
-        except ProtocolRefused as error:
-            raise RoundFailed(str(error)) from None
-        return limits
-
-    def _check_settings(self, trains: int, members: int) -> None:
-        """Say now, by key, what would fail in every round."""
-        cohort = min(trains, self._config.federation.cohort or trains)
-        if cohort < self._table.min_cohort:
-            raise self._config.error(
-                "secure_aggregation.min_cohort",
-                f"{cohort} hospitals take part in training, and a sum of fewer than "
-                f"{self._table.min_cohort} tells too much of each",
-                mend=Mend.SMALLER_SUMS,
-            )
-        try:
-            for clients in (cohort, trains, members):
-                Encoding(*ring(self._config), clients, 1)
-                limits = self._limits(clients)
-                if why := too_few(self._config, _algorithm(self._config), limits):
-                    raise RoundFailed(why)
-        except (ProtocolRefused, RoundFailed) as error:
-            raise self._config.error("secure_aggregation", str(error)) from None
-
-
-def _algorithm(config: Config) -> str:
-    """Of a strategy of one's own only its class says it."""
-    return config.strategy.settings.algorithm if config.strategy.settings else ""
 
 
 def names_of(members: Sequence[Member]) -> frozenset[str]:

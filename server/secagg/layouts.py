@@ -8,11 +8,12 @@ statistic) or adds zeros to it (a figure).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from wardround.common.errors import ReplyRefused, RoundFailed
 from wardround.common.flower.hosting import Message
+from wardround.common.protocol.cohort import CohortKeyReply
 from wardround.common.secagg.content import encode_sums_layout, sums_layout
 from wardround.server.gathering.fitting import unused_sums
 from wardround.server.gathering.gatherer import Question
@@ -66,6 +67,15 @@ class Layouts:
             return encode_sums_layout(found.shapes)
         return self._metrics.setdefault(splits[0], encode_sums_layout(found.shapes))
 
+    def _gather(
+        self,
+        requests: list[Message],
+        members: Sequence[Member],
+        keep: Callable[[str, bytes], None],
+    ) -> None:
+        """Have each member's answer kept; who refuses is told."""
+        self._messenger.ask(requests, members, "layout", with_message(keep))
+
     def _ask(
         self,
         requests: list[Message],
@@ -87,7 +97,7 @@ class Layouts:
             }
 
         before = len(self._messenger.traffic.refused)
-        self._messenger.ask(requests, members, "layout", with_message(keep))
+        self._gather(requests, members, keep)
         shapes = _usual_shapes([by_name[name] for name in sorted(by_name)])
         for name, own in sorted(by_name.items()):
             if odd := [key for key in own if own[key] != shapes[key]]:
@@ -95,6 +105,24 @@ class Layouts:
                 self._messenger.refuse(name, "layout", error)
         names = {name: frozenset(own) for name, own in sorted(by_name.items())}
         return _Found(shapes, names, self._messenger.traffic.refused[before:])
+
+
+class LayoutsTogether(Layouts):
+    """The same, of members that one message asks."""
+
+    def _gather(
+        self,
+        requests: list[Message],
+        members: Sequence[Member],
+        keep: Callable[[str, bytes], None],
+    ) -> None:
+        for asked, content in self._messenger.ask_together(requests, members):
+            reply = CohortKeyReply.from_records(content)
+            said = {node: one for one, nodes in reply.messages.items() for node in nodes}
+            names = self._messenger.note("layout", asked, said, reply.refused)
+            by_name = {member.name: member.node_id for member in asked}
+            for name in names:
+                keep(name, said[by_name[name]])
 
 
 class _Found(NamedTuple):

@@ -6,12 +6,14 @@ counted; what an answer means is the caller's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from wardround.common.errors import ReplyRefused, SharesGiven
 from wardround.common.flower.hosting import Message
+from wardround.common.protocol.cohort import clients_of
 from wardround.common.protocol.masked import KeyReply, KeyRequest
 from wardround.common.protocol.message import Content
+from wardround.common.text import one_line
 from wardround.server.gathering.gatherer import Budgets
 from wardround.server.gathering.messenger import Messenger, sizes
 from wardround.server.gathering.replies import check_error
@@ -98,6 +100,42 @@ class SecureMessenger:
                     self.gave_shares.add(member.name)
                 self.refuse(member.name, step, error)
             reply = None  # else its vector would stay while the next one is read
+
+    def ask_together(
+        self, requests: list[Message], members: Sequence[Member]
+    ) -> Iterator[tuple[list[Member], Content]]:
+        """Send requests each of which asks many members, whom one process runs; yields whom, and
+        what is answered for them. Raises ReplyRefused where nothing is."""
+        by_node = {member.node_id: member for member in members}
+        for request in requests:
+            asked = [by_node[node] for node in clients_of(request.content)]
+            self.traffic.down += (sizes([request]) - 8 * len(asked)) * len(asked)
+            ((_, _, reply),) = self._messenger.exchange([request], asked[:1])
+            reply = self._messenger.in_time(reply)
+            check_error(reply)
+            yield asked, reply.content
+
+    def note(
+        self,
+        step: str,
+        asked: Sequence[Member],
+        accepted: Collection[int],
+        refused: Mapping[int, str],
+    ) -> list[str]:
+        """Note who of those asked together is in the answer, by node, and why others aren't, in
+        their order; names of the first. Raises ReplyRefused for one that wasn't asked."""
+        if not {member.node_id for member in asked} >= {*accepted, *refused}:
+            raise ReplyRefused("the cohort's reply names a client that wasn't asked")
+        used, inside = [], set(accepted)
+        for member in asked:
+            if member.node_id in refused:
+                error = ReplyRefused(one_line(refused[member.node_id]))
+                self._budgets.note_refusal(member.name, error)
+                self.refuse(member.name, step, error)
+            elif member.node_id in inside:
+                self._messenger.tell_used(member.name, step)
+                used.append(member.name)
+        return used
 
 
 def with_message(use: Callable[[str, bytes], None]) -> Callable[[str, Content], None]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from wardround.common.privacy.claims import Claim
-from wardround.server.secagg.sum import MaskedSum, Total
+from wardround.server.secagg.ring_sum import RingSum, Total
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Pending:
     total : once it is open
     """
 
-    masked: MaskedSum
+    masked: RingSum
     requests: Mapping[str, bytes]
     cohort: Sequence[str]
     sums: bytes = b""

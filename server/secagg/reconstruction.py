@@ -51,7 +51,7 @@ class Reconstruction:
         shares, t = self.shares.get(owner, {}), self._threshold
         name = self._names[owner]
         if len(shares) < t:
-            raise RoundFailed(f"{len(shares)} of {t} shares came that open the masks of {name}")
+            raise too_few_shares(len(shares), t, name)
         for points in itertools.islice(_choices(sorted(shares), t), _MOST_ATTEMPTS):
             # the same holders open many secrets, and weights depend on the holders alone
             if points not in self._weights:
@@ -71,6 +71,11 @@ class Reconstruction:
         for point in shares.keys() - right.keys():
             if combine(right, point) != shares[point]:
                 self.liars.add(self._names[point - 1])
+
+
+def too_few_shares(count: int, threshold: int, name: str) -> RoundFailed:
+    """The error of a secret that so few shares came for."""
+    return RoundFailed(f"{count} of {threshold} shares came that open the masks of {name}")
 
 
 def _choices(points: list[int], count: int) -> Iterator[tuple[int, ...]]:

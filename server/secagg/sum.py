@@ -12,13 +12,9 @@ what was wrong with it, RoundFailed that too few are left.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import Enum, auto
+from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wardround.common.errors import ProtocolRefused, RoundFailed
+from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.ckks import CipherVector, Parameters
 from wardround.common.secagg.context import (
@@ -27,52 +23,19 @@ from wardround.common.secagg.context import (
     pair_sign,
     self_seeds,
 )
-from wardround.common.secagg.encoding import COUNT, VectorLayout, decode_exact
+from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.keys import SHARE_BYTES, ExchangeKey, commitment, to_number
-from wardround.common.secagg.ring import Limbs, MaskSeeds, RingVector, Words
+from wardround.common.secagg.ring import MaskSeeds, RingVector
 from wardround.common.secagg.shamir import PRIME
 from wardround.common.trust.identity import KEY_BYTES
 from wardround.server.secagg.key_groups import KeyGroup, SecureSession
 from wardround.server.secagg.reconstruction import Reconstruction
+from wardround.server.secagg.ring_sum import Phase, RingSum, Total
 
 __all__ = ["KeyGroup", "MaskedSum", "Phase", "SecureSession", "Total"]
 
 
-class Phase(Enum):
-    """Where an aggregation stands."""
-
-    UPLOADING = auto()
-    UNMASKING = auto()
-    DONE = auto()
-
-
-@dataclass(frozen=True)
-class Total:
-    """An opened sum.
-
-    update : words of the update section, to be read as signed, in multiples of ``step``
-    exact : numbers of the exact section
-    survivors : names of who is in it, ordered
-    largest_weight : what a hospital counts for at most
-    limbs : the exact section as it was added
-    context, clients : of the aggregation, and how many hospitals its group has
-    blind_key : name of the hospitals' key whose masks are still on it; b"" where none are
-    cipher : where updates are encrypted, their summed ciphertexts, to which ``update`` belongs
-    """
-
-    update: Words
-    exact: NDArray[np.float64]
-    survivors: list[str]
-    step: float
-    largest_weight: int
-    limbs: Limbs
-    context: bytes
-    clients: int
-    blind_key: bytes = b""
-    cipher: memoryview | None = None
-
-
-class MaskedSum:
+class MaskedSum(RingSum):
     """One aggregation of a group.
 
     Parameters
@@ -96,15 +59,12 @@ class MaskedSum:
         blind_key: bytes = b"",
         ckks: Parameters | None = None,
     ) -> None:
-        self.blind_key = blind_key
-        clients = len(group.names)
-        self.group, self.task, self.layout, self.phase = group, task, layout, Phase.UPLOADING
-        self.encoding = task.encoding(clients)
-        self.survivors: set[int] = set()
-        self.answers: dict[str, bytes] = {}
-        self._context = aggregation_context(group.transcript, task, clients, layout, content)
         sizes = task.bits, layout.update_size, layout.exact_size
-        self._vector = RingVector(*sizes) if ckks is None else CipherVector(*sizes, ckks)
+        vector = RingVector(*sizes) if ckks is None else CipherVector(*sizes, ckks)
+        super().__init__(group, task, layout, vector)
+        self.group, self.blind_key, self.content = group, blind_key, content
+        clients = len(group.names)
+        self._context = aggregation_context(group.transcript, task, clients, layout, content)
         self._secrets = Reconstruction(group.names, group.parameters.threshold)
         self._shares, self.liars = self._secrets.shares, self._secrets.liars
         self._threads = threads
@@ -146,41 +106,10 @@ class MaskedSum:
         masked.survivors, masked.phase = set(survivors), Phase.UNMASKING
         return masked
 
-    @property
-    def vector(self) -> RingVector:
-        """The masked sum; it holds the plain one once it is opened."""
-        return self._vector
-
     # --- uploads -----------------------------------------------------------------------------
-    def add_upload(self, name: str, header: bytes, vector: bytes | memoryview) -> None:
-        """Add a member's masked vector to the sum; nothing else of it is kept."""
-        self._expect(Phase.UPLOADING, "its upload came after the survivor set was fixed")
-        upload = wire.Upload.from_bytes(header)
-        if (upload.group, upload.index) != (self.group.id, self.task.index):
-            raise ProtocolRefused("its upload is of another aggregation")
-        position = self._member(upload.name, name)
-        if position in self.survivors:
-            raise ProtocolRefused("it uploaded twice")
-        self._vector.add_bytes(vector)
-        self.survivors.add(position)
-
     def unmask_requests(self) -> dict[str, bytes]:
-        """Fix the survivor set, for good, and ask each survivor for its shares.
-
-        Raises RoundFailed if too few have uploaded, or too few of some neighbours: nothing can be
-        opened then, and no hospital would help.
-        """
-        self._expect(Phase.UPLOADING, "the survivor set is fixed already")
-        least = self.group.parameters.survivors
-        if len(self.survivors) < least:
-            raise RoundFailed(
-                f"{len(self.survivors)} of {len(self.group.names)} hospitals uploaded, and a sum "
-                f"of fewer than {least} is not opened"
-            )
-        if gap := self.group.gap(self.survivors):
-            raise RoundFailed(f"too few hospitals uploaded: {gap}")
-        self.phase = Phase.UNMASKING
-        survivors = tuple(sorted(self.survivors))
+        """Fix the survivor set, for good, and ask each survivor for its shares."""
+        survivors = self.fix_survivors()
         offset = SHARE_BYTES * (self.task.index - self.group.parameters.first)
         requests = {}
         for position in survivors:
@@ -197,11 +126,11 @@ class MaskedSum:
     # --- shares ------------------------------------------------------------------------------
     def add_shares(self, name: str, data: bytes) -> None:
         """Keep a survivor's shares."""
-        self._expect(Phase.UNMASKING, "its shares came out of turn")
+        self.expect(Phase.UNMASKING, "its shares came out of turn")
         shares = wire.Shares.from_bytes(data)
         if (shares.group, shares.index) != (self.group.id, self.task.index):
             raise ProtocolRefused("its shares are of another aggregation")
-        position = self._member(shares.name, name)
+        position = self.position(shares.name, name)
         if position not in self.survivors:
             raise ProtocolRefused("it sent shares but did not upload")
         owners = sorted([*self.group.neighbours[position], position])
@@ -224,30 +153,15 @@ class MaskedSum:
 
         Raises RoundFailed if shares are missing or false, or if the masks don't cancel.
         """
-        self._expect(Phase.UNMASKING, "there is nothing to open")
+        self.expect(Phase.UNMASKING, "there is nothing to open")
         self._vector.add_masks(self._masks_left(), self._threads)
-        self.phase = Phase.DONE
-        exact = decode_exact(self._vector.exact)
-        # each upload has a 1 here, which any mask that is left over makes a random number
-        count = self.layout.exact_arrays(exact)[COUNT][0]
-        if count != len(self.survivors):
-            raise RoundFailed(
-                "the masks don't cancel: a hospital was shown another model, group or setting than "
-                "the others, or sent something else than a masked vector"
-            )
-        names = [self.group.names[position] for position in sorted(self.survivors)]
-        return Total(
-            self._vector.update,
-            exact,
-            names,
-            self.encoding.step,
-            self.task.largest_weight,
-            self._vector.exact,
-            self._context,
-            len(self.group.names),
-            self.blind_key,
-            self._vector.cipher.data() if isinstance(self._vector, CipherVector) else None,
+        # each upload has a 1 there, which any mask that is left over makes a random number
+        total = self.opened(
+            "the masks don't cancel: a hospital was shown another model, group or setting than the "
+            "others, or sent something else than a masked vector"
         )
+        cipher = self._vector.cipher.data() if isinstance(self._vector, CipherVector) else None
+        return replace(total, context=self._context, blind_key=self.blind_key, cipher=cipher)
 
     def _needed(self) -> Iterator[int]:
         """Survivors, and the others that have a surviving neighbour: the first ones' self masks and
@@ -292,14 +206,3 @@ class MaskedSum:
     def _slice(self, block: bytes) -> bytes:
         offset = KEY_BYTES * (self.task.index - self.group.parameters.first)
         return block[offset : offset + KEY_BYTES]
-
-    def _member(self, claimed: str, name: str) -> int:
-        if claimed != name:
-            raise ProtocolRefused(f"its message is that of '{claimed[:64]}'")
-        if name not in self.group.accepted:
-            raise ProtocolRefused("it is not in the group of this aggregation")
-        return self.group.names.index(name)
-
-    def _expect(self, phase: Phase, otherwise: str) -> None:
-        if self.phase is not phase:
-            raise ProtocolRefused(otherwise)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from wardround.common.compression.writing import ring
 from wardround.common.errors import CheckpointError, ReplyRefused, RoundFailed
@@ -28,6 +29,7 @@ from wardround.common.secagg import messages as wire
 from wardround.common.secagg.ckks import parameters
 from wardround.common.secagg.content import content_digest, sums_layout
 from wardround.common.secagg.encoding import WORDS, VectorLayout
+from wardround.common.secagg.graph import Thresholds
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.gatherer import Budgets, RunSettings
 from wardround.server.gathering.host import Host
@@ -38,7 +40,8 @@ from wardround.server.secagg.key_deal import KeyDeal
 from wardround.server.secagg.key_exchange import KeyExchange
 from wardround.server.secagg.messenger import SecureMessenger, with_message
 from wardround.server.secagg.pending import Pending
-from wardround.server.secagg.sum import KeyGroup, MaskedSum, Phase, Total
+from wardround.server.secagg.ring_sum import RingSum
+from wardround.server.secagg.sum import MaskedSum, Phase, Total
 
 log = logging.getLogger("wardround.server")
 
@@ -76,9 +79,26 @@ class SumRequest:
         self.sums, self.layout = sums, sums_layout(sums)
 
     @property
+    def step(self) -> str:
+        """Of the round loop: 'train', 'evaluate', 'statistics'."""
+        return self.purpose.partition(" ")[0]
+
+    @property
     def server_round(self) -> int:
         """The round that the requests are of; 0 for the preparation's."""
         return round_of(self.requests[0].content)
+
+
+class Groups(Protocol):
+    """Whose groups sums are of.
+
+    members : the federation
+    """
+
+    members: Sequence[Member]
+
+    def forget_groups(self) -> None:
+        """After a failure: whoever is gone isn't counted on in the next attempt."""
 
 
 class SumRunner:
@@ -87,7 +107,8 @@ class SumRunner:
     Parameters
     ----------
     keys : whose groups the sums are of
-    deal : gives the key of hospitals that a blind run's updates are masked by besides
+    deal : gives the key of hospitals that a blind run's updates are masked by besides; None of no
+        blind run
     journal : of the run's present round
     host : says when what hospitals accepted is over
     """
@@ -98,35 +119,33 @@ class SumRunner:
         settings: RunSettings,
         messenger: SecureMessenger,
         budgets: Budgets,
-        keys: KeyExchange,
-        deal: KeyDeal,
+        keys: Groups,
+        deal: KeyDeal | None,
         journal: Journal,
         host: Host,
     ) -> None:
         self._settings, self._table = settings, settings.config.secure_aggregation
-        self._messenger, self._budgets, self._keys = messenger, budgets, keys
+        self._messenger, self._budgets, self._groups = messenger, budgets, keys
         self._journal, self._host = journal, host
         self._deal = deal
+
+    @property
+    def _keys(self) -> KeyExchange:
+        assert isinstance(self._groups, KeyExchange)  # others make their sums themselves
+        return self._groups
 
     def run(self, asked: SumRequest) -> Total:
         """Add up the members' vectors. Raises RoundFailed; then the keys used are burnt."""
         before = len(self._messenger.traffic.refused)
         self._messenger.gave_shares.clear()
         try:
-            key = self._deal.ready(asked.members) if asked.blind else b""
-            group = self._keys.ready_group(asked.members, asked.again)
-            content = content_digest(asked.requests[0].content)
-            task = self._task(asked, group)
-            ckks = parameters(self._table) if asked.blind else None
-            masked = MaskedSum(group, task, asked.layout, content, self._table.threads, key, ckks)
+            masked = self._begun(asked)
             claims = self._collect(asked, masked)
             requests = masked.unmask_requests()
             if asked.release is not None and asked.release.central:
                 # under the masks, so that however often it is opened it has the same noise
                 asked.release.add_to_sum(masked.vector.update, masked.encoding.step)
-            if self._journal.active:
-                entry = self._entry(asked, masked, content, requests, claims)
-                self._journal.write(entry, masked.vector)
+            self._write_down(asked, masked, requests, claims)
             cohort = [member.name for member in asked.members]
             pending = Pending(masked, requests, cohort, asked.sums, asked.claims)
             self._journal.pending.hold(asked.purpose, pending)
@@ -137,26 +156,47 @@ class SumRunner:
             self._journal.pending.note_out(asked.purpose, self._messenger.gave_shares)
             raise round_failed(str(error), refused) from None
 
+    def _begun(self, asked: SumRequest) -> RingSum:
+        """The sum, of hospitals whose keys are ready. Raises RoundFailed."""
+        key = self._deal.ready(asked.members) if asked.blind and self._deal is not None else b""
+        group = self._keys.ready_group(asked.members, asked.again)
+        task = self._task(asked, group.id, group.limits, group.take_index())
+        ckks = parameters(self._table) if asked.blind else None
+        content = content_digest(asked.requests[0].content)
+        return MaskedSum(group, task, asked.layout, content, self._table.threads, key, ckks)
+
+    def _write_down(
+        self,
+        asked: SumRequest,
+        masked: RingSum,
+        requests: Mapping[str, bytes],
+        claims: dict[str, bytes],
+    ) -> None:
+        """Into the journal, before anybody is asked to open it."""
+        if self._journal.active and isinstance(masked, MaskedSum):
+            self._journal.write(self._entry(asked, masked, requests, claims), masked.vector)
+
     def _give_up(self, purpose: str) -> None:
         """After a failure: a sum that somebody has given shares for may still be opened, and they
         take part in no other; one that nobody has is done afresh, under fresh keys."""
-        self._keys.forget_groups()
+        self._groups.forget_groups()
         if not self._journal.pending.gave(purpose):
             self._journal.drop(purpose)
 
-    def _task(self, asked: SumRequest, group: KeyGroup) -> wire.TaskRequest:
-        """What every member is asked, under keys that are now used."""
+    def _task(
+        self, asked: SumRequest, group: bytes, limits: Thresholds, index: int
+    ) -> wire.TaskRequest:
+        """What every member of such a group is asked, under keys that are now used."""
         release, (bits, clip) = asked.release, ring(self._settings.config)
         fine = release is not None and release.protects
         if release is not None and fine:
-            clip = release.reach(group.limits)
-        index = group.take_index()
+            clip = release.reach(limits)
         purpose, largest, how = asked.purpose, asked.largest, int(fine)
         if asked.layout.word_bits:
             bits, how = asked.layout.word_bits, WORDS
-        return wire.TaskRequest(group.id, index, purpose, bits, clip, largest, how)
+        return wire.TaskRequest(group, index, purpose, bits, clip, largest, how)
 
-    def _collect(self, asked: SumRequest, masked: MaskedSum) -> dict[str, bytes]:
+    def _collect(self, asked: SumRequest, masked: RingSum) -> dict[str, bytes]:
         """Add up vectors as they come; the hospitals' claims. Raises RoundFailed if too few do."""
         claims: dict[str, bytes] = {}
 
@@ -168,19 +208,23 @@ class SumRunner:
                 claims[name] = reply.claim or b""
                 self._note_claim(asked, claim)
 
-        task = MaskedTask(masked.task.to_bytes(), asked.sums or None, masked.blind_key or None)
+        blind_key = masked.blind_key if isinstance(masked, MaskedSum) else b""
+        task = MaskedTask(masked.task.to_bytes(), asked.sums or None, blind_key or None)
         by_node = {member.node_id: member.name for member in asked.members}
         requests = []
         for request in asked.requests:
-            if by_node[request.metadata.dst_node_id] in masked.group.accepted:
+            if by_node[request.metadata.dst_node_id] in masked.members.accepted:
                 task.add_to(request.content)
                 requests.append(request)
-        step = asked.purpose.partition(" ")[0]
-        self._messenger.ask(requests, asked.members, step, add_upload)
+        self._messenger.ask(requests, asked.members, asked.step, add_upload)
+        self._check_enough(asked, masked)
+        return claims
+
+    def _check_enough(self, asked: SumRequest, masked: RingSum) -> None:
+        """Raise RoundFailed unless enough have uploaded."""
         self._settings.check_enough(
             len(masked.survivors), cohort=len(asked.members), needed=asked.needed, refused=[]
         )
-        return claims
 
     def _note_claim(self, asked: SumRequest, claim: Claim) -> None:
         asked.claims[claim.hospital] = claim
@@ -189,7 +233,7 @@ class SumRunner:
     def _open(
         self,
         asked: SumRequest,
-        masked: MaskedSum,
+        masked: RingSum,
         members: Sequence[Member],
         requests: Mapping[str, bytes],
     ) -> Total:
@@ -204,10 +248,7 @@ class SumRunner:
         while True:
             standing = self._host.standing()
             open_ones = {n: data for n, data in requests.items() if n not in masked.answers}
-            number = asked.server_round
-            messages = self._messenger.messages(m.UNMASK, members, open_ones, number)
-            use = with_message(masked.add_shares)
-            self._messenger.ask(messages, members, "unmask", use, masked.enough)
+            self._ask_shares(asked, masked, members, open_ones)
             if masked.enough() or standing == self._host.standing():
                 break
             del traffic.refused[before:]
@@ -225,6 +266,19 @@ class SumRunner:
         self._journal.write_answers(asked.purpose, masked.answers, traffic)
         self._journal.pending.opened(asked.purpose, total)
         return total
+
+    def _ask_shares(
+        self,
+        asked: SumRequest,
+        masked: RingSum,
+        members: Sequence[Member],
+        requests: Mapping[str, bytes],
+    ) -> None:
+        """Ask those that there is a request for, until there are enough."""
+        number = asked.server_round
+        messages = self._messenger.messages(m.UNMASK, members, requests, number)
+        use = with_message(masked.add_shares)
+        self._messenger.ask(messages, members, "unmask", use, masked.enough)
 
     # --- after a crash --------------------------------------------------------------------------
     def is_kept(self, purpose: str) -> bool:
@@ -264,7 +318,7 @@ class SumRunner:
         asked.claims |= pending.claims
         if pending.total is not None:
             return pending.total
-        return self._open(asked, pending.masked, self._keys.members, pending.requests)
+        return self._open(asked, pending.masked, self._groups.members, pending.requests)
 
     def _reopened(self, asked: SumRequest, entry: Entry) -> Total:
         if entry.sums:
@@ -280,7 +334,7 @@ class SumRunner:
             traffic.resume(entry.traffic)
             pending = Pending(masked, entry.requests, entry.cohort, entry.sums)
             self._journal.pending.hold(asked.purpose, pending)
-            total = self._open(asked, masked, self._keys.members, entry.requests)
+            total = self._open(asked, masked, self._groups.members, entry.requests)
         else:
             for name, shares in answers.shares.items():
                 masked.add_shares(name, shares)
@@ -294,8 +348,7 @@ class SumRunner:
         self,
         asked: SumRequest,
         masked: MaskedSum,
-        content: bytes,
-        requests: dict[str, bytes],
+        requests: Mapping[str, bytes],
         claims: dict[str, bytes],
     ) -> Entry:
         group, session = masked.group, self._keys.session
@@ -310,8 +363,8 @@ class SumRunner:
             task=masked.task.to_bytes(),
             layout=asked.layout.digest(),
             sums=asked.sums,
-            content=content,
-            requests=requests,
+            content=masked.content,
+            requests=dict(requests),
             claims=claims,
             spent=sorted(self._budgets.spent),
             traffic=self._messenger.traffic.model_copy(deep=True),

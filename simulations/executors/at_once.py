@@ -18,10 +18,11 @@ from torch import Tensor
 
 from wardround.client.training.evaluation import ROWS_AT_A_TIME, model_outputs
 from wardround.common.bfloat16 import BFLOAT16
-from wardround.common.errors import reason_of
+from wardround.common.errors import ReplyRefused, reason_of
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples, concatenate
 from wardround.common.tasks.inputs import Inputs
+from wardround.simulations.executors.changes import Changes
 from wardround.simulations.executors.engines.base import CohortResult
 from wardround.simulations.executors.example_pool import Client
 from wardround.simulations.executors.group import Group
@@ -29,6 +30,7 @@ from wardround.simulations.executors.group_privacy import GroupPrivacy
 from wardround.simulations.executors.one_by_one import evaluate_each, train_each
 from wardround.simulations.executors.sums import (
     EvaluationSums,
+    GroupSums,
     Refused,
     TrainingSums,
     failed_with,
@@ -74,7 +76,7 @@ class TrainingAtOnce:
     def __init__(self, trainers: Trainers) -> None:
         self._trainers, self._known = trainers, KnownClients()
 
-    def train(self, group: Group, node_ids: list[int], sums: TrainingSums) -> None:
+    def train(self, group: Group, node_ids: list[int], sums: GroupSums) -> None:
         """Train these clients and fold their updates into ``sums``."""
         clients = self._known.of(group, node_ids, sums.refused)
         if not clients:
@@ -93,39 +95,30 @@ class TrainingAtOnce:
             return
         group.load()
         terms = group_terms(group)
-        for chunk in trainer.chunks(clients, corrected=bool(terms.proximal)):
+        if sums.in_order:
+            chunks = trainer.chunks_in_order(clients)
+        else:
+            chunks = trainer.chunks(clients, corrected=bool(terms.proximal))
+        for chunk in chunks:
             trained = trainer.train(chunk, group.server_round, terms)
-            if trained is None:
+            if trained is None or not _added(group, chunk, trained, sums):
                 train_each(group, [client.node_id for client in chunk], sums)
                 group.load()
-            else:
-                _fold(group, chunk, trained, sums)
 
 
-def _fold(group: Group, chunk: list[Client], trained: Trained, sums: TrainingSums) -> None:
-    """Add what a chunk's clients have learnt: sum_i w_i (x + s_i (y_i - x)), where the strategy
-    scales a client's change by s_i. Worked out as (sum_i w_i) x + sum_i w_i s_i (y_i - x), so that
-    no client's array is needed."""
-    clients, result = [chunk[index] for index in trained.order], trained.result
-    weights = group.weights([client.rows for client in clients])  # C float64
-    steps = trained.steps  # C
-    scaled = weights * group.kind.scale(steps)
-    if group.private is not None:
-        scaled, steps = scaled * _clipped(group.private, clients, result, sums), np.ones_like(steps)
-    change = result.weighted_change(torch.from_numpy(scaled.astype(np.float32)))
-    total = float(weights.sum())
-    added = {name: value * np.float64(total) for name, value in group.arrays.items()}
-    for name, value in change.items():
-        added[name] = added[name] + value.cpu().numpy()
-    told = group.private is None
-    losses = result.losses.double().cpu().numpy() if told else np.zeros(len(clients))
-    sums.add_sums(
-        [client.node_id for client in clients],
-        added,
-        weight=total,
-        loss=float(losses @ weights),
-        steps=float(steps @ weights),
-    )
+def _added(group: Group, chunk: list[Client], trained: Trained, sums: GroupSums) -> bool:
+    """Add what a chunk's clients have learnt; False, and nothing is added, where one of them must
+    be refused: client by client it shows which."""
+    clients = [chunk[index] for index in trained.order]
+    nodes, rows = [x.node_id for x in clients], [x.rows for x in clients]
+    changes = Changes(nodes, rows, trained.steps, trained.result, group.arrays, group.kind)
+    if group.private is not None and isinstance(sums, TrainingSums):
+        changes.clip(_clipped(group.private, clients, trained.result, sums))
+    try:
+        sums.add_changes(changes)
+    except ReplyRefused:
+        return False
+    return True
 
 
 def _clipped(

@@ -10,13 +10,11 @@ Only what needs nothing of a single client goes so: ``server/gathering/cohorts.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 from flwr.app import Message, RecordDict
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
@@ -34,9 +32,12 @@ from wardround.common.tasks.base import Examples
 from wardround.common.text import one_line
 from wardround.server.strategies.aggregation import RunningMean
 from wardround.simulations.clients import Clients
+from wardround.simulations.executors.each import answer_each
 from wardround.simulations.executors.group_privacy import GroupPrivacy
+from wardround.simulations.executors.ring_sums import RingSums
 from wardround.simulations.executors.sums import (
     EvaluationSums,
+    GroupSums,
     Refused,
     TrainingSums,
     failed_with,
@@ -78,7 +79,8 @@ class Group:
     def failed(self) -> Refused:
         """Clients that don't answer, and why."""
         names = [self.clients.name(x) for x in self.node_ids]
-        reasons = self.clients.failures(self.message, self.server_round, names)
+        kind = self.message.metadata.message_type
+        reasons = self.clients.failures(kind, self.server_round, names, self.message)
         return {
             node: failed_with(reasons[name])
             for node, name in zip(self.node_ids, names, strict=True)
@@ -139,11 +141,12 @@ class Group:
             return None
         return GroupPrivacy(self.training, self.clients.hospital)
 
-    def settled(self, node_ids: list[int], sums: TrainingSums) -> list[int]:
+    def settled(self, node_ids: list[int], sums: GroupSums) -> list[int]:
         """Those of the clients that train now: in a private run they have paid for it, or it was
         paid for where the group was asked."""
         if self.private is None or self.clients.settled_elsewhere:
             return node_ids
+        assert isinstance(sums, TrainingSums)  # under masks private clients are asked one by one
 
         def check(node_id: int) -> None:
             self.clients.hospital(node_id).training_part()
@@ -152,11 +155,6 @@ class Group:
         content = self.message.content
         sums.balances, sums.spent = self.private.settle(content, node_ids, check, sums.refused)
         return [node for node in node_ids if node in sums.balances]
-
-    def weights(self, rows: Sequence[int]) -> NDArray[np.float64]:
-        """What each client's update counts for, by how many rows it has announced."""
-        counts = np.array(rows, dtype=np.float64)
-        return counts if self.training.weighting == "examples" else np.ones(len(counts))
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ class GroupWork:
         are refused
     """
 
-    train: Callable[[Group, list[int], TrainingSums], None]
+    train: Callable[[Group, list[int], GroupSums], None]
     evaluate: Callable[[Group], EvaluationSums]
 
 
@@ -187,8 +185,10 @@ def answer_one(message: Message, clients: Clients, work: GroupWork) -> Message:
 
 def _group_reply(message: Message, clients: Clients, work: GroupWork) -> Message:
     try:
+        if is_for_each(message):
+            return Message(answer_each(message, clients).content(), reply_to=message)
         group = Group(message, clients)
-        sums: TrainingSums | EvaluationSums
+        sums: GroupSums | EvaluationSums
         if message.metadata.message_type == m.EVALUATE:
             group.load()
             sums = work.evaluate(group)
@@ -202,6 +202,19 @@ def _group_reply(message: Message, clients: Clients, work: GroupWork) -> Message
         return error_reply(message, one_line(reason_of(error)))
 
 
-def new_sums(group: Group) -> TrainingSums:
-    """Sums of nobody yet, of the arrays that the group was sent."""
-    return TrainingSums(RunningMean(layout_of(group.arrays)))
+def is_for_each(message: Message) -> bool:
+    """Whether a group's message is answered by each client's own app: all but training, and
+    evaluation in plain."""
+    kind = message.metadata.message_type
+    return kind != m.TRAIN and (kind != m.EVALUATE or m.SECAGG in message.content)
+
+
+def new_sums(group: Group) -> GroupSums:
+    """Sums of nobody yet, of the arrays that the group was sent; under masks, where the message
+    asks for these."""
+    training = group.training
+    if training.masked is not None:
+        content, hospital, first = group.message.content, group.clients.hospital, group.node_ids[0]
+        return RingSums(training, content, group.model, group.arrays, hospital, first)
+    mean = RunningMean(layout_of(group.arrays))
+    return TrainingSums(mean, weighting=training.weighting or "uniform")

@@ -15,10 +15,15 @@ from wardround.common.model.named import to_numpy
 from wardround.common.protocol.names import QUANTILE
 from wardround.common.text import one_line
 from wardround.simulations.executors.group import Group
-from wardround.simulations.executors.sums import EvaluationSums, TrainingSums, failed_with
+from wardround.simulations.executors.sums import (
+    EvaluationSums,
+    GroupSums,
+    TrainingSums,
+    failed_with,
+)
 
 
-def train_each(group: Group, node_ids: Sequence[int], sums: TrainingSums) -> None:
+def train_each(group: Group, node_ids: Sequence[int], sums: GroupSums) -> None:
     """Train these clients one after the other, each from x, and fold them in.
 
     They share one model object, loaded anew for each. Whoever fails is refused by itself, with the
@@ -33,7 +38,7 @@ def train_each(group: Group, node_ids: Sequence[int], sums: TrainingSums) -> Non
                 private = group.private.round_of(node_id)
                 arrays, quantile, steps = _privately(group, node_id, private)
                 loss = 0.0  # it isn't told
-            (weight,) = group.weights([announced_rows(hospital)])
+            (weight,) = sums.weights([announced_rows(hospital)])
         except Exception as error:
             sums.refused[node_id] = failed_with(reason_of(error))
             continue
@@ -42,7 +47,7 @@ def train_each(group: Group, node_ids: Sequence[int], sums: TrainingSums) -> Non
         except ReplyRefused as error:
             sums.refused[node_id] = one_line(str(error))
             continue
-        if quantile is not None:
+        if quantile is not None and isinstance(sums, TrainingSums):
             sums.add_quantile(quantile)
 
 

@@ -27,10 +27,7 @@ from wardround.common.protocol import names as m
 from wardround.simulations.clients import Clients
 from wardround.simulations.executors.example_pool import Client
 from wardround.simulations.executors.own_models import train_own_models
-from wardround.simulations.executors.trainer import Terms, Trained, Trainers
-
-_MOST_JOBS = 256
-"""Masks and requests that are begun at once: each may hold as much as a model."""
+from wardround.simulations.executors.trainer import MOST_JOBS, Terms, Trained, Trainers
 
 
 @dataclass
@@ -58,11 +55,11 @@ def train_messages(
     can't be shared is answered at once: the model that all use is loaded anew before it moves.
     """
     begun: list[_Begun] = []
-    limit, start = _MOST_JOBS, None
+    limit, start = MOST_JOBS, None
     for message in messages:
         if begun and (len(begun) >= limit or not _sends_the_same(begun[0].message, message)):
             yield from _finish(begun, clients, trainers)
-            begun, limit, start = [], _MOST_JOBS, None
+            begun, limit, start = [], MOST_JOBS, None
         found = _begin(message, clients, start)
         if isinstance(found, Message):
             yield found

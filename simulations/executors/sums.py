@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wardround.client.privacy.book import Balance
 from wardround.common.errors import ReplyRefused
@@ -18,15 +21,56 @@ from wardround.common.protocol.errors import failed
 from wardround.common.protocol.message import Content
 from wardround.common.text import one_line
 from wardround.server.strategies.aggregation import RunningMean
+from wardround.simulations.executors.changes import Changes
 
 Refused = dict[int, str]
 """Why clients are not in a group's sums, by node."""
 
 
-@dataclass
-class TrainingSums:
-    """The answer to a training message.
+class GroupSums(ABC):
+    """The answer to a training message for a group, as it grows: what a client's change goes
+    through before it is added is here, and nowhere else.
 
+    accepted : nodes whose updates are in it
+    refused : why others are not
+    in_order : whether clients are trained in chunks of their own order, as single messages are: the
+        sums of these must be had to the bit
+    """
+
+    in_order: ClassVar[bool] = False
+    accepted: list[int]
+    refused: Refused
+
+    @abstractmethod
+    def weights(self, rows: Sequence[int]) -> NDArray[np.float64]:
+        """What each client's update counts for, by how many rows it has announced."""
+
+    @abstractmethod
+    def add_client(
+        self, node_id: int, arrays: Arrays, *, weight: float, loss: float, steps: int
+    ) -> None:
+        """Add one client's update: the arrays of its model after training. Raises ReplyRefused for
+        bad ones."""
+
+    @abstractmethod
+    def add_changes(self, changes: Changes) -> None:
+        """Add those of a chunk's clients, as ``add_client`` would one after the other. Raises
+        ReplyRefused, with nothing added, where one of them is bad."""
+
+    @abstractmethod
+    def content(self) -> Content:
+        """What a reply to the group's message holds."""
+
+    @abstractmethod
+    def add_content(self, content: Content) -> None:
+        """Add what a worker's ``content`` gave. Raises ReplyRefused for anything else."""
+
+
+@dataclass
+class TrainingSums(GroupSums):
+    """The answer in plain.
+
+    weighting : 'examples' or 'uniform'
     mean : weighted sums of the clients' arrays, sum_i w_i y_i
     accepted : nodes whose updates are in it
     loss, steps : weighted sums too
@@ -43,6 +87,11 @@ class TrainingSums:
     quantile: float | None = None
     balances: dict[int, Balance] = field(default_factory=dict)
     spent: list[int] = field(default_factory=list)
+    weighting: str = "uniform"
+
+    def weights(self, rows: Sequence[int]) -> NDArray[np.float64]:
+        counts = np.array(rows, dtype=np.float64)
+        return counts if self.weighting == "examples" else np.ones(len(counts))
 
     def add_client(
         self, node_id: int, arrays: Arrays, *, weight: float, loss: float, steps: int
@@ -54,6 +103,22 @@ class TrainingSums:
             check_finite(name, value, trained=True)
         self.mean.add(arrays, weight)
         self._count([node_id], loss * weight, steps * weight)
+
+    def add_changes(self, changes: Changes) -> None:
+        """sum_i w_i (x + s_i (y_i - x)), where the strategy scales a client's change by s_i. Worked
+        out as (sum_i w_i) x + sum_i w_i s_i (y_i - x), so that no client's array is needed."""
+        weights = self.weights(changes.rows)
+        total = float(weights.sum())
+        added = {name: value * np.float64(total) for name, value in changes.arrays.items()}
+        for name, value in changes.weighted(weights).items():
+            added[name] = added[name] + value
+        self.add_sums(
+            changes.nodes,
+            added,
+            weight=total,
+            loss=float(changes.losses @ weights),
+            steps=float(changes.steps @ weights),
+        )
 
     def add_sums(
         self, node_ids: Sequence[int], sums: Arrays, *, weight: float, loss: float, steps: float

@@ -5,7 +5,7 @@ Shapes: C clients of a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -40,6 +40,9 @@ CHUNK_BYTES = 8 << 20
 _GPU_SHARE = 4
 """On a GPU: a part in so many of its memory."""
 _MOST_CLIENTS = 4096
+MOST_JOBS = 256
+"""Clients of a chunk whose masks and requests are begun at once: each may hold as much as a
+model."""
 
 
 class Extent(Protocol):
@@ -163,6 +166,20 @@ class CohortTrainer:
             count = self.chunk_size(clients[order[start]], corrected)
             yield [clients[index] for index in order[start : start + count]]
             start += count
+
+    def chunks_in_order(self, clients: Iterable[Sized]) -> Iterator[list[Sized]]:
+        """The clients in their own order, in the chunks that single messages come in
+        (``singles.py``): none is larger than its largest client allows."""
+        chunk: list[Sized] = []
+        limit = MOST_JOBS
+        for client in clients:
+            if len(chunk) >= limit:
+                yield chunk
+                chunk, limit = [], MOST_JOBS
+            chunk.append(client)
+            limit = min(limit, self.chunk_size(client, corrected=True))
+        if chunk:
+            yield chunk
 
     def steps(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many steps clients with so many examples make."""

@@ -38,6 +38,7 @@ from wardround.server.members.lazy import VirtualMembers
 from wardround.simulations.given.held import WHOLE, GivenData, check_given
 from wardround.simulations.population.feature_noise import NoisyShard
 from wardround.simulations.population.identities import Identities, fresh_identities
+from wardround.simulations.population.masks import Masks, masks_of
 from wardround.simulations.population.partition import partition
 from wardround.simulations.population.vertical import vertical_rows
 from wardround.simulations.population.virtual import (
@@ -71,6 +72,7 @@ class Population:
     ----------
     identities : gives the hospitals' identity keys by name; new ones by default
     given : the data, where a program holds them; ``data.path`` then says nothing
+    may_emulate : whether the host can emulate their masks
 
     Attributes
     ----------
@@ -81,11 +83,13 @@ class Population:
     members : what the server is told of a virtual population; None for any other
     keep : how many virtual clients stay in memory; None for hospitals that all stay
     notes : what of the data is no hospital's, one line each
+    masks : how updates are hidden (``masks.py``)
     """
 
     members: VirtualMembers | None = None
     coordinator: Identity | None = None
     keep: int | None = None
+    masks = Masks("protocol", [])
 
     def __init__(
         self,
@@ -93,6 +97,8 @@ class Population:
         task: Task[Any],
         identities: Callable[[Sequence[str]], Identities] = fresh_identities,
         given: GivenData | None = None,
+        *,
+        may_emulate: bool = True,
     ) -> None:
         check_training(config, task, simulated=True)
         check_settings(config)
@@ -100,7 +106,7 @@ class Population:
         check_judgement(config, task)
         self.config, self.task, self._given = config, task, given
         self.notes: list[str] = [] if given is None else list(given.notes)
-        self._identities = identities
+        self._identities, self._may_emulate = identities, may_emulate
         self._large = config.runs_folder() / LARGE
         self._finished: FinishedModel | None = None
         self.roster: dict[str, bytes] = {}
@@ -194,9 +200,12 @@ class Population:
     def _make(self, shards: dict[str, Callable[[], Any]]) -> dict[str, Hospital]:
         """The hospitals of these shards; with keys if the configuration needs them."""
         identities: Identities = {}
+        if self._may_emulate:
+            self.masks = masks_of(self.config, len(shards))
         if joint := self.config.procedure.joint:
             self.coordinator = Identity.generate()
-        if joint or self.config.secure_aggregation.enabled or self.config.privacy.enabled:
+        masked = self.config.secure_aggregation.enabled and not self.masks.emulated
+        if joint or masked or self.config.privacy.enabled:
             identities = self._identities(list(shards))
             self.roster = {name: identity.public for name, identity in identities.items()}
         hospitals = {}
@@ -214,6 +223,7 @@ class Population:
                     tells_failures=True,
                     finished=self._finished_model,
                     study=study_name(self.config),
+                    emulates_masks=self.masks.emulated,
                 ),
             )
         return hospitals
@@ -233,6 +243,8 @@ class Population:
 
     def _virtual(self, path: Path | None) -> VirtualHospitals:
         names = self._clients = ClientNames(self.config.simulation.clients)
+        if self._may_emulate:
+            self.masks = masks_of(self.config, len(names))
         shards: GeneratedShards | PooledShards
         shards = GeneratedShards(self.task, self.config)
         if shards.open(1) is None:
@@ -240,7 +252,12 @@ class Population:
 
         def make(number: int, name: str) -> Hospital:
             shard = self._with_noise(shards.shard(number, name), number, len(names))
-            place = Place(simulated=True, tells_failures=True, finished=self._finished_model)
+            place = Place(
+                simulated=True,
+                tells_failures=True,
+                finished=self._finished_model,
+                emulates_masks=self.masks.emulated,
+            )
             return Hospital(shard, place=place)
 
         def sizes(name: str) -> dict[str, int]:

@@ -280,10 +280,11 @@ def check_virtual(config: Config) -> None:
             "federation.clients_per_round",
             "with simulation.partition = 'virtual' a round asks a cohort; say how many, e.g. 100",
         )
-    if config.secure_aggregation.enabled:
+    secure = config.secure_aggregation
+    if secure.enabled and (config.simulation.masks == "protocol" or secure.blind):
         raise config.error(
-            "secure_aggregation.enabled",
-            "virtual clients hold no keys, so their updates can't be masked; set it to false, or "
+            "simulation.masks" if not secure.blind else "secure_aggregation.blind",
+            "virtual clients hold no keys, so their masks can only be emulated; leave it out, or "
             "choose another simulation.partition",
         )
     if config.privacy.enabled:

@@ -89,6 +89,7 @@ def simulate(
         check_given_again(Path(resume), given)
     task = task or make_task(settings)
     population = Population(settings, task, given=given)
+    observer.begins(population.masks.told)
     _check_hospitals(settings, len(population.names))
     file = load_scenario(settings)
     scenario = Scenario(settings, population.names, population.training_rows, file)
@@ -105,7 +106,7 @@ def simulate(
     ):
         if resume is not None:
             take_up(run, settings)
-        run.update(titles=population.titles)
+        run.update(titles=population.titles, masks=population.masks.kind)
         if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
             population.create_ledgers()
         return _run(settings, task, population, scenario, run, observer)
@@ -282,7 +283,8 @@ def _grid(population: Population, scenario: Scenario, executor: Executor) -> InP
     clients = Clients(
         population.names, hospitals=population.open, intercept=scenario, keep=population.keep
     )
-    return InProcessGrid(clients, executor, population.members)
+    emulates = population.masks.emulated
+    return InProcessGrid(clients, executor, population.members, emulates_masks=emulates)
 
 
 def _executor(population: Population, run: RunDirectory, observer: Observer) -> Executor:

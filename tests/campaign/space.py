@@ -82,6 +82,7 @@ LEFT_OUT = {
     "simulation.baselines": "GIVEN has it",
     "simulation.threads": "torch's own, which wait for each other where the machine is busy",
     "simulation.executor": "crossed with every case",
+    "simulation.masks": "tests/simulations/executors/test_emulated.py",
     "simulation.ray_address": "tests/simulations/executors/test_ray.py",
     "secure_aggregation.enabled": "crossed with every case",
     "secure_aggregation.scheme": "a library of an extra encrypts: tests/secagg/test_ckks.py",

@@ -30,10 +30,11 @@ from wardround.common.secagg.context import (
     pair_sign,
     self_seeds,
 )
-from wardround.common.secagg.encoding import OWN_NAMES, VectorLayout, encode_exact, quantise
+from wardround.common.secagg.encoding import OWN_NAMES, VectorLayout, encode_exact
 from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.secagg.keys import SHARE_BYTES, ExchangeKey, RoundSecrets, derive
 from wardround.common.secagg.ring import RingVector
+from wardround.common.secagg.rounding import quantise
 from wardround.common.secagg.shamir import PRIME
 from wardround.common.trust.identity import KEY_BYTES, Identity
 from wardround.server.secagg.sum import KeyGroup, MaskedSum, SecureSession, Total

@@ -15,9 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
-from wardround.common.secagg.encoding import Encoding, quantise
+from wardround.common.secagg.encoding import Encoding
 from wardround.common.secagg.keys import KeyChain, derive, to_bytes, to_number
 from wardround.common.secagg.ring import MaskSeeds, RingVector, add_limbs, word_type
+from wardround.common.secagg.rounding import quantise
 from wardround.common.secagg.shamir import PRIME, combine
 from wardround.common.trust.identity import KEY_BYTES
 

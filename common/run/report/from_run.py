@@ -26,6 +26,7 @@ from wardround.common.figures.records import (
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.run.curves import Curves, curves_of
 from wardround.common.run.directory import RunDirectory
+from wardround.common.run.report.aggregation_notes import aggregation_notes
 from wardround.common.run.report.of_procedures import report_procedure
 from wardround.common.run.report.outside import OUTSIDE, outside_lines
 from wardround.common.run.report.page import HIDDEN, ReportData, write_report
@@ -235,7 +236,7 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
     made = [kind for kind in ("local", "pooled") if any(row.get(kind) for row in comparison)]
     notes = [
         *summary.get("left_out", []),
-        *_aggregation_notes(config, rounds, simulated, bool(comparison)),
+        *aggregation_notes(config, rounds, simulated, bool(comparison), summary.get("masks")),
         *_factor_notes(rounds),
         *(privacy_notes(config, rounds, simulated, made) if config else []),
         *_model_notes(summary, rounds, config),
@@ -353,42 +354,3 @@ def _factor_notes(rounds: list[dict[str, Any]]) -> list[str]:
         f"{max(errors):.1%}), as estimated from 16 numbers a layer. task.lora_aggregation has "
         "exact ways."
     ]
-
-
-def _aggregation_notes(
-    config: Config | None, rounds: list[dict[str, Any]], simulated: bool, compared: bool
-) -> list[str]:
-    """``compared``: whether the page has figures of single hospitals."""
-    if config is None:
-        return []
-    if not config.secure_aggregation.enabled:
-        return ["This run used no secure aggregation: the server saw each hospital's update."]
-    sizes = "the sizes it announced" if config.privacy.enabled else "its rows per split"
-    notes = [
-        "Secure aggregation was on: the server saw sums over hospitals only. Of one hospital it "
-        f"knew {sizes}, its times and its failures; everything else is hidden.",
-    ]
-    if simulated and compared:
-        notes.append(
-            "Figures of single hospitals in this page come from the hospitals that were simulated "
-            "here, not from the server."
-        )
-    if simulated:
-        notes.append(
-            "In a simulation the rounding of updates derives from the run's seed, so that a run "
-            "can be repeated exactly; the masks are secret all the same."
-        )
-    clipped = max((row.get("clipped") or 0.0 for row in rounds), default=0.0)
-    if clipped > 0:
-        notes.append(
-            f"Up to {clipped:.2%} of the updates' coordinates were clipped at "
-            f"secure_aggregation.clip = {config.secure_aggregation.clip:g} in a round."
-        )
-    found = [row.get("resolution") for row in rounds]
-    coarse = sum(value is not None and value < 1 for value in found)
-    if coarse:
-        notes.append(
-            f"In {coarse} of {len(rounds)} rounds the update was smaller than its rounding: a "
-            "lower secure_aggregation.clip makes that finer."
-        )
-    return notes

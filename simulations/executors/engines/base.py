@@ -110,6 +110,16 @@ class CohortResult(ABC):
     def client(self, index: int) -> dict[str, Tensor]:
         """The trained parameters of one client, by name."""
 
+    @property
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Of the trained parameters."""
+
+    def clients(self, rows: slice) -> dict[str, Tensor]:
+        """``client`` of several: clients x P by name."""
+        found = [self.client(index) for index in range(rows.start, rows.stop)]
+        return {name: torch.stack([one[name] for one in found]) for name in self.names}
+
     @abstractmethod
     def weighted_change(self, weights: Tensor) -> dict[str, Tensor]:
         """sum over clients of weight (y - x), float64, by name; ``weights``: C float32."""
@@ -130,8 +140,15 @@ class StackedResult(CohortResult):
         self.losses = losses
         self._start, self._parameters = work.start, parameters
 
+    @property
+    def names(self) -> list[str]:
+        return list(self._parameters)
+
     def client(self, index: int) -> dict[str, Tensor]:
         return {name: value[index] for name, value in self._parameters.items()}
+
+    def clients(self, rows: slice) -> dict[str, Tensor]:
+        return {name: value[rows] for name, value in self._parameters.items()}
 
     def weighted_change(self, weights: Tensor) -> dict[str, Tensor]:
         # sum of w y less the sum of w times x: no copy of C parameters for their differences

@@ -331,6 +331,11 @@ class _DualResult(CohortResult):
         self._others, self._dual = others, dual
         self.losses = others.losses
 
+    @property
+    def names(self) -> list[str]:
+        layer = self._dual.layer
+        return [*self._others.names, layer.weight, *([layer.bias] if layer.bias else [])]
+
     def client(self, index: int) -> dict[str, Tensor]:
         # W_0 + D^T X, formed only where a single client's weights are asked for
         dual, layer = self._dual, self._dual.layer

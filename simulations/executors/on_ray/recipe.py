@@ -35,11 +35,10 @@ class Recipe:
     def of(cls, population: Population) -> Recipe:
         """The recipe of a simulation's own hospitals."""
         config, secrets = population.config, {}
-        if config.secure_aggregation.enabled:
-            for name in population.names:
-                identity = population.hospital(name).identity
-                assert identity is not None  # made by the population, as its configuration asks
-                secrets[name] = identity.secret_bytes().hex()
+        for name in population.roster:  # empty where nobody has a key
+            identity = population.hospital(name).identity
+            assert identity is not None  # made by the population, as its configuration asks
+            secrets[name] = identity.secret_bytes().hex()
         return cls(config.to_toml(), _digest(population.names), secrets, _release())
 
     def to_bytes(self) -> bytes:

@@ -13,17 +13,27 @@ from flwr.app import Message
 
 from wardround.common.flower.hosting import error_reply, message_with, timestamp
 from wardround.common.protocol import names as m
+from wardround.common.protocol.cohort import clients_of
 from wardround.simulations.clients import Clients
 from wardround.simulations.executors.at_once import evaluate_together, group_terms
 from wardround.simulations.executors.base import Executor
-from wardround.simulations.executors.group import Group, GroupWork, answer_one, is_group
-from wardround.simulations.executors.sums import EvaluationSums, Refused, TrainingSums
+from wardround.simulations.executors.each import EachAnswered
+from wardround.simulations.executors.group import (
+    Group,
+    GroupWork,
+    answer_one,
+    is_for_each,
+    is_group,
+)
+from wardround.simulations.executors.sums import EvaluationSums, GroupSums, Refused, failed_with
 from wardround.simulations.executors.trainer import Extent, Trainers
+from wardround.simulations.executors.workers.orders import Task
 from wardround.simulations.executors.workers.parcel import Parcel
 from wardround.simulations.executors.workers.tasks import Finished, Tasks
 
 MOST_CLIENTS_A_TASK = 256
 MESSAGES_A_TASK = 16
+EACH_A_TASK = 64
 
 
 class Extents(Protocol):
@@ -49,28 +59,35 @@ class SpreadTraining:
         """What a user should know, one line each."""
         return self._trainers.notes() + self.tasks.died
 
-    def train(self, group: Group, node_ids: list[int], sums: TrainingSums) -> None:
+    def train(self, group: Group, node_ids: list[int], sums: GroupSums) -> None:
         """Have these clients trained and fold their updates into ``sums``."""
         clients = self._extents.of(group, node_ids, sums.refused)
         if not clients:
             return
+        for finished in self.tasks.run(self._todo(group, clients, sums), group.clients):
+            if (content := finished.group_reply) is None:
+                sums.refused |= dict.fromkeys(finished.task.order.nodes, finished.reason)
+            else:
+                sums.add_content(content)
+
+    def _todo(self, group: Group, clients: Sequence[Extent], sums: GroupSums) -> list[Task]:
+        """The group's tasks: chunks of clients of like size, or in their own order as many as of
+        single messages, where the sums must be had to the bit."""
+        parcel = Parcel([group.message.content], [])
+        if sums.in_order:
+            nodes = [one.node_id for one in clients]
+            return self.tasks.of_group(parcel, m.TRAIN, nodes, most=MESSAGES_A_TASK)
         trainer = self._trainers.of(group.model, group.clients, clients[0].node_id)
         corrected = bool(group_terms(group).proximal)
         batched = self._forms and trainer.form != "sequential"
         most = MOST_CLIENTS_A_TASK if batched else MESSAGES_A_TASK
-        parcel = Parcel([group.message.content], [])
-        todo = [
+        return [
             task
             for chunk in trainer.chunks(clients, corrected)
             for task in self.tasks.of_group(
                 parcel, m.TRAIN, [one.node_id for one in chunk], most=most
             )
         ]
-        for finished in self.tasks.run(todo, group.clients):
-            if (content := finished.group_reply) is None:
-                sums.refused |= dict.fromkeys(finished.task.order.nodes, finished.reason)
-            else:
-                sums.add_content(content)
 
 
 class Spread(Executor):
@@ -108,7 +125,10 @@ class Spread(Executor):
             if is_group(message) or not (self._kinds is None or kind in self._kinds):
                 yield from self._singles(waiting, clients)
                 waiting = []
-                yield answer_one(message, clients, self.work)
+                if is_group(message) and is_for_each(message):
+                    yield self._each(message, clients)
+                else:
+                    yield answer_one(message, clients, self.work)
                 continue
             if waiting and waiting[0].metadata.message_type != kind:
                 yield from self._singles(waiting, clients)
@@ -119,6 +139,27 @@ class Spread(Executor):
             else:
                 waiting.append(message)
         yield from self._singles(waiting, clients)
+
+    def _each(self, message: Message, clients: Clients) -> Message:
+        """The reply to a group's message that each client answers by itself."""
+        kind, began_s = message.metadata.message_type, timestamp()
+        message.metadata.created_at = began_s
+        found, nodes = EachAnswered(message), []
+        for node in clients_of(message.content):
+            if reason := clients.failure(message, node):
+                found.refused[node] = failed_with(reason)
+            else:
+                nodes.append(node)
+        parcel = Parcel([message.content], [])
+        todo = self._tasks.of_group(parcel, kind, nodes, most=EACH_A_TASK)
+        for finished in self._tasks.run(todo, clients):
+            if (content := finished.group_reply) is None:
+                found.refused |= dict.fromkeys(finished.task.order.nodes, finished.reason)
+            else:
+                found.add_content(content)
+        reply = Message(found.content(), reply_to=message)
+        reply.metadata.created_at = began_s + (timestamp() - began_s) / max(1, len(nodes))
+        return reply
 
     def _singles(self, messages: Sequence[Message], clients: Clients) -> Iterator[Message]:
         """Replies to messages of one type for single clients, who don't fail."""

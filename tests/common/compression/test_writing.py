@@ -8,7 +8,8 @@ import pytest
 from wardround.common.compression.scales import next_scales
 from wardround.common.compression.writing import CLIP, REACH, Writing, ring
 from wardround.common.config.load import parse_config
-from wardround.common.secagg.encoding import Encoding, dequantise, quantise
+from wardround.common.secagg.encoding import Encoding, dequantise
+from wardround.common.secagg.rounding import quantise
 
 SHAPE = (40, 60)
 

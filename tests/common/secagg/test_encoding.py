@@ -23,9 +23,9 @@ from wardround.common.secagg.encoding import (
     decode_exact,
     dequantise,
     encode_exact,
-    quantise,
 )
 from wardround.common.secagg.ring import add_limbs, word_type
+from wardround.common.secagg.rounding import quantise
 
 modest = settings(deadline=None, max_examples=60)
 KEY = bytes(range(16))

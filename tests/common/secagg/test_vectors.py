@@ -23,7 +23,8 @@ import pytest
 
 from wardround.common.flower.arrays import ArraySpec, Layout
 from wardround.common.secagg import context, graph, keys, messages, ring, shamir
-from wardround.common.secagg.encoding import Encoding, VectorLayout, encode_exact, quantise
+from wardround.common.secagg.encoding import Encoding, VectorLayout, encode_exact
+from wardround.common.secagg.rounding import quantise
 from wardround.common.trust import identity as parties
 
 FILE = Path(__file__).parents[2] / "vectors" / "secagg.json"

@@ -337,7 +337,7 @@ def test_an_ordinary_population_may_be_evaluated_on_a_sample(config, line) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("secure_aggregation.enabled=true", "secure_aggregation.enabled: .*set it to false"),
+        ("simulation.masks=protocol", "simulation.masks: .*can only be emulated; leave it out"),
         ('privacy={unit="hospital",epsilon=1.0}', "privacy.unit: .*set it to 'none'"),
         ("simulation.scenario={default={latency_s=1.0}}", "simulation.scenario: .*leave it out"),
         ("simulation.rows_per_client=1", "rows_per_client: .*no client would have any.*raise it"),
@@ -346,6 +346,8 @@ def test_an_ordinary_population_may_be_evaluated_on_a_sample(config, line) -> No
 def test_what_a_virtual_population_cant_hold_is_refused(config, line, change, message) -> None:
     key, _, value = change.partition("=")
     sets = [change] if "." in key else [f"{key}.unit=hospital", f"{key}.epsilon=1.0"]
+    if key == "simulation.masks":
+        sets.append("secure_aggregation.enabled=true")
     if key == "simulation.scenario":
         sets = ["simulation.scenario.default.latency_s=1.0"]
     with pytest.raises(ConfigError, match=message):
