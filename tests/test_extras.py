@@ -141,7 +141,8 @@ def test_what_extras_bring_is_imported_where_it_is_known() -> None:
             ("client", "common"),
             BROUGHT,
             {
-                "wardround.common.run.report",
+                "wardround.common.run.report.from_run",
+                "wardround.common.run.report.page",
                 "wardround.common.tasks.text.causal.bounded",
                 *DRIVERS,
                 *SERVING,

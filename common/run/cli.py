@@ -36,7 +36,7 @@ def report(
     """Write a run's report.html again, or bring its figures to a tracker."""
     from wardround.common.errors import ConfigError
     from wardround.common.run.directory import RunDirectory
-    from wardround.common.run.report import report_run
+    from wardround.common.run.report.from_run import report_run
     from wardround.common.run.tracking.track import bring
 
     directory = RunDirectory.open(run)

@@ -1,4 +1,4 @@
-"""What a run's rounds sent, of one hospital."""
+"""What a run's rounds sent, of one hospital, and how sizes are written."""
 
 from __future__ import annotations
 
@@ -15,3 +15,12 @@ def training_bytes(rounds: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """
     found = [one for row in rounds if (one := row.get("training_bytes", {})).get("up")]
     return {way: sum(one[way] for one in found) // len(found) for way in found[0]} if found else {}
+
+
+def human_bytes(size: float) -> str:
+    """Bytes in the unit that reads best, powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

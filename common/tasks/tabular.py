@@ -54,7 +54,7 @@ from wardround.common.tasks.columns import (
     unused_columns,
 )
 from wardround.common.tasks.data.allowance import OF_TABLES, REASON, Unread, allowed
-from wardround.common.tasks.data.example import example_sets
+from wardround.common.tasks.data.example import breast_cancer_columns
 from wardround.common.tasks.data.given import held_table
 from wardround.common.tasks.data.left_out import added
 from wardround.common.tasks.data.problems import Problems
@@ -369,18 +369,12 @@ def breast_cancer() -> Table:
 
     Raises DataError without scikit-learn.
     """
-    return Table.of(_example_columns(), _EXAMPLE)
+    return Table.of(breast_cancer_columns(), _EXAMPLE)
 
 
 def example_table() -> pa.Table:
     """The same rows as Arrow has them. Raises DataError without scikit-learn."""
-    return pa.table(_example_columns())
-
-
-def _example_columns() -> dict[str, Any]:
-    data = example_sets().load_breast_cancer()
-    names = [str(name) for name in data.feature_names]
-    return dict(zip(names, data.data.T, strict=True)) | {"malignant": 1 - data.target}
+    return pa.table(breast_cancer_columns())
 
 
 def _dialect_without_effect(table: Table, options: TabularOptions) -> list[str]:

@@ -19,7 +19,7 @@ from wardround.common.figures.figure import BOUND_SENTENCE, MEAN, Figure, is_num
 from wardround.common.figures.noised import NOT_MEASURABLE
 from wardround.common.figures.records import model_bound, model_figure
 from wardround.common.run.report.grouping import hospitals_of
-from wardround.common.run.report.page import human_bytes
+from wardround.common.run.traffic import human_bytes
 from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 

@@ -21,7 +21,7 @@ from wardround.common.errors import StudyRefused, WardroundError
 from wardround.common.manifest.planned import planned_rounds
 from wardround.common.protocol.errors import Code
 from wardround.common.run.directory import DEPLOYED, RunDirectory
-from wardround.common.run.report import report_run
+from wardround.common.run.report.from_run import report_run
 from wardround.common.run.shaping import check_same, check_unedited, digest
 from wardround.common.study.study import SignedStudy
 from wardround.common.text import one_line

@@ -159,7 +159,7 @@ def _display(logs: str, config: Config, primary: Figure, stack: ExitStack) -> Ob
 
 def _report(run: Path, display: Observer) -> None:
     from wardround.common.run.directory import RunDirectory
-    from wardround.common.run.report import final_lines, report_run
+    from wardround.common.run.report.from_run import final_lines, report_run
     from wardround.server.display.console import shown_path
 
     try:

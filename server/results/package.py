@@ -27,7 +27,7 @@ from wardround.common.model_folder.listed import read_list as read_model_list
 from wardround.common.results.package import FILES, Package, listed, read_list
 from wardround.common.run.curves import FILE as CURVES
 from wardround.common.run.directory import RunDirectory
-from wardround.common.run.report import report_run
+from wardround.common.run.report.from_run import report_run
 from wardround.common.run.sums import read_kept
 from wardround.common.text import to_json
 from wardround.common.trust.description import shared_toml

@@ -25,7 +25,7 @@ from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.procedures.known import make_procedure
 from wardround.common.procedures.procedure import FinishedModel
 from wardround.common.run.directory import RunDirectory
-from wardround.common.run.report import report_run
+from wardround.common.run.report.from_run import report_run
 from wardround.common.settings import DESCRIBE, TRAIN, ProcedureTable
 from wardround.common.tasks.base import Task
 from wardround.server.observer import Observer

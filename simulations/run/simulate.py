@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from wardround.common.model.saved import SavedModel
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.run.directory import RunDirectory
-from wardround.common.run.report import report_run
 from wardround.common.run.report.outside import outside_lines
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.own_model import OwnModelTask
@@ -56,6 +56,10 @@ from wardround.simulations.run.result import Result as Result
 from wardround.simulations.run.saved_models import write_hospital_models
 from wardround.simulations.scenario.file import inlined, load_scenario
 from wardround.simulations.scenario.play import Scenario, TimedRun
+
+for _brought in ("jinja2", "markupsafe", "plotly"):
+    if find_spec(_brought) is None:  # told now: the report that needs it is made at the end
+        raise ModuleNotFoundError(f"No module named '{_brought}'", name=_brought)
 
 
 @with_ordinary_torch
@@ -270,6 +274,14 @@ def _tell_left_out(
 
 def _go_on(run: RunDirectory) -> str:
     return f"go on with --resume {run.path}"
+
+
+def report_run(run: RunDirectory) -> None:
+    """Write the run's report. What makes it isn't imported before: a second that nobody waits for
+    in front of the first round."""
+    from wardround.common.run.report import from_run
+
+    from_run.report_run(run)
 
 
 def _stopped(run: RunDirectory, why: str) -> None:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from wardround.common.durable.files import write_atomically
 from wardround.common.figures.figure import Better, Figure
-from wardround.common.run.report.page import human_bytes
+from wardround.common.run.traffic import human_bytes
 from wardround.simulations.search.combination import Combination
 from wardround.simulations.search.scored import changes_scored_rows
 from wardround.simulations.search.values import shown

@@ -47,7 +47,7 @@ from wardround.common.run.report.grouping import (
     in_rounds,
 )
 from wardround.common.run.report.quality import HEAD, Quality
-from wardround.common.run.traffic import training_bytes
+from wardround.common.run.traffic import human_bytes, training_bytes
 from wardround.common.tasks.coefficients import Coefficient
 from wardround.common.text import to_json
 
@@ -243,15 +243,6 @@ def number(value: Any) -> str:
     if value == HIDDEN:
         return HIDDEN
     return f"{value:.3f}" if is_number(value) else "–"
-
-
-def human_bytes(size: float) -> str:
-    """Bytes in the unit that reads best, powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def _script_json(value: Any) -> Markup:

@@ -21,7 +21,7 @@ from wardround.common.figures.intervals import figure_intervals
 from wardround.common.figures.records import flat_records
 from wardround.common.figures.sums import binary_figures, binary_sums
 from wardround.common.run.directory import RunDirectory
-from wardround.common.run.report import final_lines, report_run
+from wardround.common.run.report.from_run import final_lines, report_run
 from wardround.common.run.report.grouping import labels, ranges, shortened
 from wardround.common.run.report.page import ReportData, render
 from wardround.common.run.sums import KeptSums, write_sums

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openpyxl
 import pyarrow as pa
 from numpy.typing import NDArray
-from openpyxl.utils import get_column_letter
 
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.problems import Problems
@@ -43,6 +41,8 @@ class ExcelTable:
 
 def read_excel(path: Path, dialect: Dialect, hide_names: bool) -> ExcelTable:
     """See ``read.read_file``."""
+    import openpyxl  # half a second, of which a run without such a file needs nothing
+
     special = _looked_into(path)
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
@@ -132,6 +132,8 @@ def _chosen(path: Path, filled: dict[str, Any], dialect: Dialect, hide: bool) ->
 
 def _check_special(path: Path, sheet: str) -> None:
     """Raise DataError with all merged cells, and all formulas without a stored value."""
+    import openpyxl
+
     found = Problems(path)
     written = openpyxl.load_workbook(path, keep_links=False)[sheet]
     stored = openpyxl.load_workbook(path, data_only=True, keep_links=False)[sheet]
@@ -148,6 +150,8 @@ def _check_special(path: Path, sheet: str) -> None:
 
 
 def _check_width(path: Path, rows: Sequence[tuple[int, Row]], width: int) -> None:
+    from openpyxl.utils import get_column_letter
+
     found = Problems(path)
     for number, row in rows:
         over = [n for n, cell in enumerate(row, start=1) if n > width and cell is not None]
