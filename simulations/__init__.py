@@ -14,6 +14,7 @@ import wardround.common  # noqa: F401  (switches telemetry off before flwr is im
 if TYPE_CHECKING:
     from wardround.common.config.load import Config, load_config, parse_config
     from wardround.common.predict.load import load_model
+    from wardround.simulations.python.plan import PrivacyPlan, privacy_plan
     from wardround.simulations.python.simulate import simulate
     from wardround.simulations.run.analyse import Analysis, analyse
     from wardround.simulations.run.result import Result
@@ -25,6 +26,7 @@ __all__ = [
     "Analysis",
     "Choice",
     "Config",
+    "PrivacyPlan",
     "Range",
     "Result",
     "SweepResult",
@@ -33,6 +35,7 @@ __all__ = [
     "load_config",
     "load_model",
     "parse_config",
+    "privacy_plan",
     "simulate",
     "sweep",
     "tune",
@@ -47,6 +50,8 @@ _PLACES = {
     "analyse": "wardround.simulations.run.analyse",
     "Result": "wardround.simulations.run.result",
     "simulate": "wardround.simulations.python.simulate",
+    "PrivacyPlan": "wardround.simulations.python.plan",
+    "privacy_plan": "wardround.simulations.python.plan",
     "load_model": "wardround.common.predict.load",
     "Choice": "wardround.simulations.search.space",
     "Range": "wardround.simulations.search.space",

@@ -21,6 +21,7 @@ NAMES: dict[str, dict[str, str | None]] = {
         "Analysis": None,
         "Choice": None,
         "Config": None,
+        "PrivacyPlan": None,
         "Range": None,
         "Result": None,
         "SweepResult": None,
@@ -29,6 +30,7 @@ NAMES: dict[str, dict[str, str | None]] = {
         "load_config": "path overrides",
         "load_model": "folder hospital own_rows device task encoder model",
         "parse_config": "text overrides path",
+        "privacy_plan": "config overrides sizes",
         "simulate": "config data target positive model overrides resume task observer progress",
         "sweep": "config grid seeds overrides resume observer",
         "tune": "config params trials overrides seed prune resume observer",
@@ -64,6 +66,9 @@ NAMES: dict[str, dict[str, str | None]] = {
     },
     "wardround.client.researcher": {
         "Network": None,
+    },
+    "wardround.server.provision.kits": {
+        "provision": "config members now",
     },
     "wardround.client.site.kit": {
         "Kit": None,

@@ -59,17 +59,23 @@ def plan(
     """Epsilon per hospital and round, and what other choices would cost, before anyone trains."""
     from wardround.common.privacy.incompatible import check_settings
     from wardround.common.run.report.page import write_figures
-    from wardround.simulations.privacy.plan import alternatives, plan_figure, plan_hospitals
+    from wardround.simulations.privacy.plan import (
+        alternatives,
+        need_privacy,
+        plan_figure,
+        plan_hospitals,
+        units_of,
+    )
     from wardround.simulations.privacy.prices import prices
     from wardround.simulations.run.simulate import load
 
     settings = load(here(config), list(overrides or []))
-    _need_privacy(settings, "plan")
+    need_privacy(settings, "plan")
     check_settings(settings)
     if not settings.procedure.trains:
         _print_sums(settings, sizes)
         return
-    rows, patients = _given(sizes) if sizes else _found(settings)
+    rows, patients = _given(sizes) if sizes else units_of(settings)
     units = patients if settings.privacy.unit == "patient" and patients else rows
     console = new_console(_WIDTH)
     plans = plan_hospitals(settings, units)
@@ -135,7 +141,9 @@ def audit(
             )
         _audit_split(settings, page)
         return
-    _need_privacy(settings, "audit")
+    from wardround.simulations.privacy.plan import need_privacy
+
+    need_privacy(settings, "audit")
     from wardround.simulations.privacy.attacks.page import write_page
     from wardround.simulations.privacy.attacks.run import BLIND, words
     from wardround.simulations.privacy.attacks.run import audit as run_audit
@@ -176,14 +184,6 @@ def _audit_split(settings: Config, page: Path) -> None:
     console.print(Text(f"page: {page}"))
 
 
-def _need_privacy(settings: Config, what: str) -> None:
-    if not settings.privacy.enabled:
-        raise settings.error(
-            "privacy.unit",
-            f"is 'none': nothing to {what}; try --set privacy.unit=example --set privacy.epsilon=3",
-        )
-
-
 def _given(sizes: str) -> tuple[dict[str, int], dict[str, int]]:
     try:
         counts = [int(part) for part in sizes.split(",")]
@@ -193,24 +193,6 @@ def _given(sizes: str) -> tuple[dict[str, int], dict[str, int]]:
         raise ConfigError(f"--sizes {sizes}: write whole numbers of at least 1, e.g. 300,200,50")
     named = {f"hospital-{index}": count for index, count in enumerate(counts, 1)}
     return named, named
-
-
-def _found(settings: Config) -> tuple[dict[str, int], dict[str, int] | None]:
-    """Training rows and patients of the configured hospitals, by what people call these."""
-    from wardround.common.config.task import make_task
-    from wardround.simulations.population.hospitals import Population
-
-    population = Population(settings, make_task(settings))
-    hospitals, titles = population.training(), population.titles
-    for hospital in hospitals:
-        hospital.unit_counts()  # refuses patients that the data doesn't name, as training does
-    rows = {titles.get(one.name, one.name): one.sizes()["train"] for one in hospitals}
-    patients = {
-        titles.get(hospital.name, hospital.name): count
-        for hospital in hospitals
-        if (count := hospital.training_patients()) is not None
-    }
-    return rows, patients if len(patients) == len(rows) else None
 
 
 def _print_sums(settings: Config, sizes: str | None) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wardround.common.config.load import Config
+from wardround.common.config.task import make_task
 from wardround.common.privacy.schedule import (
     Schedule,
     hospital_schedule,
@@ -23,6 +24,7 @@ from wardround.common.run.report.plots import Figure, curves
 from wardround.common.secagg.graph import thresholds
 from wardround.server.members.member import Member
 from wardround.server.privacy.round import planned_rounds
+from wardround.simulations.population.hospitals import Population
 
 _POINTS = 24
 _SHOWN = (0.25, 0.5, 0.75, 1.0)
@@ -61,6 +63,30 @@ class Alternative:
     epsilon: float
     noise: float
     chosen: bool
+
+
+def need_privacy(settings: Config, what: str) -> None:
+    """Raise ConfigError where there is no privacy to ``what``."""
+    if not settings.privacy.enabled:
+        raise settings.error(
+            "privacy.unit",
+            f"is 'none': nothing to {what}; try --set privacy.unit=example --set privacy.epsilon=3",
+        )
+
+
+def units_of(settings: Config) -> tuple[dict[str, int], dict[str, int] | None]:
+    """Training rows and patients of the configured hospitals, by what people call these."""
+    population = Population(settings, make_task(settings))
+    hospitals, titles = population.training(), population.titles
+    for hospital in hospitals:
+        hospital.unit_counts()  # refuses patients that the data doesn't name, as training does
+    rows = {titles.get(one.name, one.name): one.sizes()["train"] for one in hospitals}
+    patients = {
+        titles.get(hospital.name, hospital.name): count
+        for hospital in hospitals
+        if (count := hospital.training_patients()) is not None
+    }
+    return rows, patients if len(patients) == len(rows) else None
 
 
 def plan_hospitals(config: Config, units: Mapping[str, int]) -> list[HospitalPlan]:

@@ -69,7 +69,7 @@ def simulate(
     True
     """
     _check_together(data, target, positive, model, task, observer, progress)
-    texts, given, begun = _texts(overrides), None, None
+    texts, given, begun = as_texts(overrides), None, None
     with in_python():
         if resume is not None:
             given = None if data is None else given_data(data, target)
@@ -130,8 +130,9 @@ def _check_together(
         raise ConfigError("progress: has no effect beside observer=..., which is told instead")
 
 
-def _texts(overrides: Overrides) -> list[str]:
-    """Raises ConfigError for a value that no configuration has."""
+def as_texts(overrides: Overrides) -> list[str]:
+    """As ``parse_config`` reads them. Raises ConfigError for a value that no configuration
+    has."""
     if isinstance(overrides, str):
         raise ConfigError(f"overrides: one text; write [{overrides!r}], or a dict")
     if isinstance(overrides, Mapping):
