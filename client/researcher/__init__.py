@@ -27,3 +27,7 @@ def __getattr__(name: str) -> Any:
     with suppress(WardroundError):  # gRPC is there already: ``Network`` goes on with it
         hold_to_tls13()
     return importlib.import_module("wardround.client.researcher.network").Network
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -29,3 +29,7 @@ def __getattr__(name: str) -> object:
     from wardround.common.predict import load
 
     return getattr(load, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

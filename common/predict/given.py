@@ -131,6 +131,10 @@ def _text(value: Any) -> str | None:
 
 
 def _of_frame(frame: Any) -> pa.Table:
+    names = [str(name) for name in getattr(frame, "columns", ())]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"the rows given: column {twice!r} stands twice; rename one")
     try:
         if hasattr(frame, "__arrow_c_stream__"):
             table = pa.table(frame)

@@ -119,3 +119,7 @@ def built_in(name: str) -> type[Task[Any]]:
         f"unknown task '{name}'; use 'tabular', 'imaging', 'text', 'linked' or "
         "path/to/file.py:Class"
     )
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -177,8 +177,8 @@ def _is_column(value: Any) -> bool:
         return True
     if (array := _array(value)) is not None:
         return array.ndim == 1
-    if isinstance(value, tuple) and len(value) == 2 and any(map(_has_length, value)):
-        return False  # a pair
+    if isinstance(value, tuple) and any(map(_has_length, value)):
+        return False  # a pair, or what was meant as one
     if isinstance(value, Sequence) and not isinstance(value, str):
         return not (value and all(isinstance(one, Mapping) for one in value))
     has_columns = any(hasattr(value, name) for name in ("columns", "column_names", "schema"))

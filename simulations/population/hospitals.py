@@ -111,13 +111,13 @@ class Population:
         self._finished: FinishedModel | None = None
         self.roster: dict[str, bytes] = {}
         self.titles: dict[str, str] = {}
-        path = config.data_path()
-        if path is not None and not path.exists():
-            raise config.error("data.path", f"{path}: no such file or folder")
         kind: str = config.simulation.partition
         if given is not None:
             kind = check_given(config, given)
-        elif kind == "sites" and (path is None or not path.is_dir()):
+        path = config.data_path()
+        if path is not None and not path.exists():
+            raise config.error("data.path", f"{path}: no such file or folder")
+        if given is None and kind == "sites" and (path is None or not path.is_dir()):
             raise config.error(
                 "simulation.partition", "'sites' needs data.path to be a folder of hospitals"
             )

@@ -21,7 +21,7 @@ from wardround.server.observer import Observer
 from wardround.simulations.beginning.begin import Begun, begin, begin_given
 from wardround.simulations.beginning.check import problems
 from wardround.simulations.given.forms import given_data
-from wardround.simulations.given.held import GivenData
+from wardround.simulations.given.held import GivenData, check_given
 from wardround.simulations.python.decided import decided, in_python
 from wardround.simulations.python.progress import shown_line
 from wardround.simulations.run import simulate as runs
@@ -164,15 +164,21 @@ def _looked_at(
         if at_path:
             path = str(Path(data).resolve())
             return None, None, _over({"data": {"path": path}}, config, texts)
-        return given_data(data), None, _over({}, config, texts)
+        given = given_data(data)
+        return given, None, _checked(_over({}, config, texts), given)
     dialect = [one.removeprefix("task.dialect.") for one in texts if _is_dialect(one)]
-    given = None
     if at_path:
         begun = begin(_FILE, Path(data), target, positive, dialect)
-    else:
-        given = given_data(data, target)
-        begun = begin_given(given, target, positive, dialect)
-    return given, begun, _over(tomllib.loads(begun.text), config, texts)
+        return None, begun, _over(tomllib.loads(begun.text), config, texts)
+    given = given_data(data, target)
+    begun = begin_given(given, target, positive, dialect)
+    return given, begun, _checked(_over(tomllib.loads(begun.text), config, texts), given)
+
+
+def _checked(config: Config, given: GivenData) -> Config:
+    """The configuration. Raises ConfigError where it doesn't go with data in memory."""
+    check_given(config, given)
+    return config
 
 
 def _is_dialect(override: str) -> bool:

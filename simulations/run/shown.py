@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from wardround.common.figures.compared import compared, mean_over, same_hospitals
 from wardround.common.figures.figure import BOUND_SENTENCE, MEAN, Figure, FigureTable, is_number
+from wardround.common.figures.noised import NOT_MEASURABLE
 from wardround.common.figures.records import model_figure
 from wardround.common.procedures.statistics.plots import alone
 
@@ -43,8 +44,8 @@ def result_text(result: Shown) -> str:
     primary, split = result.figures.primary, _split(result)
     hospitals = len({name for row in result.rounds for name in row["accepted"]})
     found = [f"{len(result.rounds)} rounds, {hospitals} hospitals"]
-    if split and (value := _value(result, split)) is not None:
-        found.insert(0, f"{split} {primary.name} {value:.4g}")
+    if split:
+        found.insert(0, f"{split} {primary.name} {_value(result, split)}")
     compared_with = [
         f"{kind} {_number(_of_mean(result, kind))}"
         for kind in ("local", "pooled")
@@ -118,11 +119,13 @@ def _split(result: Shown) -> str:
     return next((one for one in ("test", "validation") if any(map(lambda r: r.get(one), rows))), "")
 
 
-def _value(result: Shown, split: str) -> float | None:
+def _value(result: Shown, split: str) -> str:
+    """The model's figure in words."""
     try:
-        return result.figure(result.figures.primary.name, split=split)
+        value = result.figure(result.figures.primary.name, split=split)
     except KeyError:
-        return None
+        return "isn't known"
+    return f"{value:.4g}" if is_number(value) else NOT_MEASURABLE
 
 
 def _of_mean(result: Shown, kind: str) -> Any:

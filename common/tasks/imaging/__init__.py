@@ -20,3 +20,7 @@ def __getattr__(name: str) -> object:
     from wardround.common.tasks.imaging.task import ImagingTask
 
     return ImagingTask
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

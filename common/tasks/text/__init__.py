@@ -20,3 +20,7 @@ def __getattr__(name: str) -> object:
     from wardround.common.tasks.text.task import TextTask
 
     return TextTask
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -25,3 +25,7 @@ def __getattr__(name: str) -> object:
     from wardround.common.tasks.text.causal.task import CausalTask
 
     return CausalTask
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
