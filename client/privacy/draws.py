@@ -1,14 +1,16 @@
 """What a round of local DP-SGD draws: units and noise, made by a thread while the model trains.
 
 Noise for a small model takes as long as its gradient. What is drawn and in which order doesn't
-depend on when: a step's noise, in grid units, follows from the multiplier and the number of
-parameters alone (``Grid.for_local``), so that a seed gives the same round with a thread or without.
+depend on when or by whom: a step's noise, in grid units, follows from the multiplier and the number
+of parameters alone (``Grid.for_local``), so a seed gives the same round with a thread or without.
 
 Nothing is drawn twice or handed over twice. What a round that fails has not used is gone with it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Generator, Iterator
 
 import numpy as np
@@ -50,4 +52,14 @@ def draws_of(
                 rest = dimension - start
                 yield min(MOST_DRAWN, rest), rest <= MOST_DRAWN and step < schedule.steps
 
-    yield from made_ahead(draw, jobs()) if dimension >= LEAST_AHEAD else map(draw, jobs())
+    ahead = dimension >= LEAST_AHEAD and not crowded()
+    yield from made_ahead(draw, jobs()) if ahead else map(draw, jobs())
+
+
+def crowded() -> bool:
+    """Whether more is running on this machine than it has processors for. Two threads of Python
+    hand over to each other many times a step, and each time wait for their turn among the others:
+    there one thread is faster by far."""
+    with contextlib.suppress(OSError, AttributeError):  # a system that doesn't tell
+        return os.getloadavg()[0] > (os.cpu_count() or 1) + 0.5
+    return False

@@ -37,6 +37,12 @@ class Zeros:
         return np.zeros(self.dimension)
 
 
+@pytest.fixture(autouse=True)
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else runs here."""
+    monkeypatch.setattr("os.getloadavg", lambda: (0.1, 9.0, 9.0))
+
+
 def steps_of(source: NoiseSource, gradients: Zeros, clipping: str = "flat") -> PrivateSteps:
     table = PrivacyTable(unit="example", noise_multiplier=1.0, clipping=clipping)
     return PrivateSteps(gradients, UNITS, Schedule(1.0, 0.3, STEPS, 1, 9.9), table, 1.0, source)
@@ -77,6 +83,18 @@ def test_a_seed_gives_the_same_round_with_a_thread_in_parts_or_in_line(
         np.testing.assert_array_equal(chosen, units)
         np.testing.assert_array_equal(noise, wanted)
     assert source.random_bytes(16) == again.random_bytes(16), "more was drawn than used"
+    assert not threads()
+
+
+@pytest.mark.parametrize(("load", "thread"), [(0.3, True), (2.4, True), (2.6, False)])
+def test_a_machine_without_an_idle_processor_draws_in_line(
+    load: float, thread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    with closing(iter(steps_of(NoiseSource.system(), Zeros()))) as noised:
+        next(noised)
+        assert bool(threads()) == thread
     assert not threads()
 
 
