@@ -9,7 +9,8 @@ and peak memory of the process and its children. Each side runs alone, in a proc
 the sides take turns. Ours go through ``simulate``, from commit to commit; 'engine' is the cohort's
 training without the product around it; 'bf16' is 'processes-sequential' with mixed precision. pfl
 runs in ``.peers/pfl`` (``make bench-peers``); its cells are empty without it, Flower's without
-``flwr[simulation]``.
+``flwr[simulation]``. 'private', 'dp-sgd' and pfl's private sides are in cases of their own;
+'opacus' is DP-SGD in a plain loop.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ OURS = (
     "bf16",
     "masked",
     "private",
+    "dp-sgd",
     "engine",
 )
-PEERS = ("pfl", "flower", "loop")
+PEERS = ("pfl", "flower", "loop", "pfl-private", "pfl-local", "opacus")
 # workload, clients, rounds by side; a side that isn't named doesn't run
 FULL = (
     (
@@ -61,8 +63,20 @@ FULL = (
         | {"pfl": 2, "flower": 2, "loop": 2},
     ),
 )
+PRIVATE = (
+    ("logreg", 100, {"private": 20, "pfl-private": 4}),
+    (
+        "logreg",
+        1000,
+        {"private": 20, "dp-sgd": 4} | {"pfl-private": 2, "pfl-local": 2, "opacus": 1},
+    ),
+    ("mlp", 100, {"private": 4, "dp-sgd": 2} | {"pfl-private": 2, "pfl-local": 2, "opacus": 1}),
+)
+"""Beside the sides of a run without privacy: 'dp-sgd' and 'opacus' take private steps, the others
+clip an update each."""
 QUICK = (
     ("logreg", 1000, {"cohort": 20, "pfl": 1, "loop": 1}),
+    ("logreg", 1000, {"private": 10, "pfl-private": 1}),
     ("mlp", 100, {"processes": 3, "pfl": 1, "loop": 1}),
 )
 
@@ -73,7 +87,7 @@ def main() -> None:
     peak = gemm_gflops()
     print(f"one thread's peak in a large product: {peak:.0f} GFLOP/s")
     rows = []
-    for name, clients, rounds in QUICK if options.quick else FULL:
+    for name, clients, rounds in QUICK if options.quick else FULL + PRIVATE:
         turns = 1 if options.quick else 2
         found = {side: _Side() for side in rounds}
         for _ in range(turns):
@@ -118,11 +132,11 @@ class _Side:
         """One turn, in a process of its own."""
         if side == "flower" and importlib.util.find_spec("ray") is None:
             return
-        if side == "pfl" and not PFL.exists():
+        if side.startswith("pfl") and not PFL.exists():
             return
         command = [sys.executable, "-m", "benchmarks.simulation_sides", side]
-        if side == "pfl":
-            command = [str(PFL), "-m", "benchmarks.simulation_pfl"]
+        if side.startswith("pfl"):
+            command = [str(PFL), "-m", "benchmarks.simulation_pfl", side]
         process = subprocess.Popen(
             [*command, name, str(clients), str(rounds)],
             stdout=subprocess.PIPE,

@@ -1,6 +1,9 @@
 """pfl-research's side of ``benchmarks.simulation``; runs in an environment of its own.
 
-    .peers/pfl/bin/python -m benchmarks.simulation_pfl WORKLOAD CLIENTS ROUNDS
+    .peers/pfl/bin/python -m benchmarks.simulation_pfl SIDE WORKLOAD CLIENTS ROUNDS
+
+SIDE: 'pfl'; 'pfl-private' (each update clipped, Gaussian noise on the sum); 'pfl-local' (each
+update clipped, and noise on each: it has no DP-SGD).
 
 Prints the seconds of each round through pfl's own public API: simulated backend, federated
 averaging, one process and one thread, which was its fastest form for these models.
@@ -13,6 +16,7 @@ import logging
 import sys
 import time
 import types
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,8 +32,22 @@ from pfl.data.sampling import get_user_sampler
 from pfl.hyperparam import NNEvalHyperParams, NNTrainHyperParams
 from pfl.metrics import Metrics, Weighted
 from pfl.model.pytorch import PyTorchModel
+from pfl.privacy.gaussian_mechanism import GaussianMechanism
+from pfl.privacy.privacy_mechanism import CentrallyAppliedPrivacyMechanism
 
 from benchmarks.simulation_work import BATCH, EXAMPLES, LR, WORKLOADS, pooled
+
+
+def gaussian() -> GaussianMechanism:
+    """The norm and noise of our side."""
+    return GaussianMechanism(clipping_bound=0.5, relative_noise_stddev=0.5)
+
+
+PRIVATE: dict[str, Callable[[], list[Any]]] = {
+    "pfl": lambda: [],
+    "pfl-private": lambda: [CentrallyAppliedPrivacyMechanism(gaussian())],
+    "pfl-local": lambda: [gaussian()],
+}
 
 
 class Clock(TrainingProcessCallback):
@@ -62,7 +80,7 @@ def main() -> None:
     """Run and print."""
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
-    name, clients, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    side, name, clients, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     model = WORKLOADS[name].make()
     model.loss = types.MethodType(loss, model)  # type: ignore[assignment]
     model.metrics = types.MethodType(metrics, model)  # type: ignore[assignment]
@@ -72,7 +90,7 @@ def main() -> None:
     backend = SimulatedBackend(
         training_data=FederatedDataset.from_slices(users, sampler),
         val_data=None,
-        postprocessors=[WeightByUser()],
+        postprocessors=[WeightByUser(), *PRIVATE[side]()],
     )
     clock = Clock()
     FederatedAveraging().run(

@@ -33,12 +33,22 @@ noise = "central"
 clipping_norm = 0.5
 noise_multiplier = 0.5
 """
+STEPS = 5
+DP_SGD = f"""
+[privacy]
+unit = "example"
+clipping_norm = 1.0
+noise_multiplier = 1.0
+size_noise = 1.0
+[training]
+local_steps = {STEPS}
+"""
 
 
 def main() -> None:
     """Run one side and print."""
     side, name, clients, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    sides = {"flower": flower, "loop": loop, "engine": engine}
+    sides = {"flower": flower, "loop": loop, "engine": engine, "opacus": opacus}
     seconds = (
         sides[side](name, clients, rounds) if side in sides else ours(side, name, clients, rounds)
     )
@@ -80,16 +90,20 @@ def ours(side: str, name: str, clients: int, rounds: int) -> list[float]:
         def round_committed(self, row: dict[str, Any]) -> None:
             self.stamps.append(time.perf_counter())
 
-    masked, private = side == "masked", side == "private"
-    executor = {"masked": "cohort", "private": "cohort", "bf16": "processes-sequential"}
+    masked, private = side == "masked", {"private": PRIVATE, "dp-sgd": DP_SGD}.get(side, "")
+    executor = {"bf16": "processes-sequential"} | dict.fromkeys(
+        ("masked", "private", "dp-sgd"), "cohort"
+    )
     with tempfile.TemporaryDirectory() as folder:
         config = parse_config(
             f"[federation]\nrounds = {rounds + 1}\nruns = '{folder}'\n[data]\ntest_fraction = 0.0\n"
             f"[training]\nlr = {LR}\nbatch_size = {BATCH}\n"
             f"precision = '{'bf16' if side == 'bf16' else 'float32'}'\n"
+            + private.partition("[training]")[2]
+            + f"\n"
             f"[secure_aggregation]\nenabled = {str(masked).lower()}\n"
             f"[simulation]\nclients = {clients}\npartition = 'iid'\nbaselines = false\n"
-            f"executor = '{executor.get(side, side)}'\n" + (PRIVATE if private else "")
+            f"executor = '{executor.get(side, side)}'\n" + private.partition("[training]")[0]
         )
         clock = Clock()
         simulate(config, task=make_task(name, clients), observer=clock)
@@ -149,6 +163,41 @@ def loop(name: str, clients: int, rounds: int) -> list[float]:
             for rows in torch.randperm(EXAMPLES).split(BATCH):
                 optimizer.zero_grad()
                 F.cross_entropy(local(x[rows]), y[rows]).backward()
+                optimizer.step()
+            for key, value in local.state_dict().items():
+                total[key] += value
+        model.load_state_dict({key: value / clients for key, value in total.items()})
+        seconds.append(time.perf_counter() - started)
+    return seconds[1:]
+
+
+def opacus(name: str, clients: int, rounds: int) -> list[float]:
+    """DP-SGD by Opacus in a plain loop: each client's five steps on Poisson draws
+    of its own, at the noise of 'dp-sgd', by torch's generator."""
+    from opacus import PrivacyEngine
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch.set_num_threads(1)
+    model = WORKLOADS[name].make().train()
+    inputs, targets = pooled(name, clients)
+    parts = list(zip(inputs.split(EXAMPLES), targets.split(EXAMPLES), strict=True))
+    seconds = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        total = {key: torch.zeros_like(value) for key, value in model.state_dict().items()}
+        for x, y in parts:
+            local = copy.deepcopy(model)
+            made = PrivacyEngine(accountant="rdp").make_private(
+                module=local,
+                optimizer=torch.optim.SGD(local.parameters(), lr=LR),
+                data_loader=DataLoader(TensorDataset(x, y), batch_size=BATCH),
+                noise_multiplier=1.0,
+                max_grad_norm=1.0,
+            )
+            wrapped, optimizer, loader = made
+            for rows, labels in loader:
+                optimizer.zero_grad()
+                F.cross_entropy(wrapped(rows), labels).backward()
                 optimizer.step()
             for key, value in local.state_dict().items():
                 total[key] += value

@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital
+from wardround.client.privacy.sizes import announced_rows
 from wardround.client.requests.received import ModelCache
 from wardround.client.state import ClientState
 from wardround.common.errors import ReplyRefused
@@ -66,6 +67,7 @@ class Clients:
         self._intercept: Interceptor = intercept or _nobody
         self._states: dict[str, RecordDict] = {}
         self._hospitals: dict[int, Hospital] = {}
+        self._announced: dict[int, int] = {}
 
     # --- who they are -------------------------------------------------------------------------
     def name(self, node_id: int) -> str:
@@ -83,6 +85,16 @@ class Clients:
             if self.keep is None:  # else whoever makes them knows how many to keep
                 self._hospitals[node_id] = hospital
         return hospital
+
+    def announced(self, node_id: int) -> int:
+        """What the client's update counts for: rows or units that it trains on, as it has announced
+        them; in a private run drawn once, and paid for."""
+        found = self._announced.get(node_id)
+        if found is None:
+            found = announced_rows(self.hospital(node_id))
+            if self.keep is None:
+                self._announced[node_id] = found
+        return found
 
     # --- what they answer ---------------------------------------------------------------------
     def answer(self, message: Message) -> Message:

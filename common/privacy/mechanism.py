@@ -15,6 +15,7 @@ every hospital adds a share, and only the sum holds it all (Kairouz, Liu, Steink
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import PrivacyRefused
-from wardround.common.privacy.noise import LARGEST_SIGMA, Integers, NoiseSource
+from wardround.common.privacy.noise import LARGEST_SIGMA, Integers, NoiseSource, discrete_gaussians
 
 FLOAT_ALLOWANCE = 2.0**-10
 SMALLEST_SHARE = 3.0
@@ -106,13 +107,21 @@ class Grid:
         """Noise for ``size`` of the coordinates, int64, in grid units: the sensitivity is of all D,
         so parts of a vector may be drawn one by one. Raises PrivacyRefused where it can't be drawn:
         below ``SMALLEST_SHARE`` a sum of shares would be no Gaussian."""
+        return source.discrete_gaussian(self._drawn_sigma(noise_multiplier), size)
+
+    def draw_each(self, sources: Sequence[NoiseSource], noise_multiplier: float) -> Integers:
+        """``draw`` of all D from each source: A x D. Raises PrivacyRefused as there."""
+        sigma = self._drawn_sigma(noise_multiplier)
+        return discrete_gaussians(sources, sigma, self.dimension)
+
+    def _drawn_sigma(self, noise_multiplier: float) -> float:
         sigma = self.sigma(noise_multiplier)
         if not SMALLEST_SHARE <= sigma <= LARGEST_SIGMA:
             raise PrivacyRefused(
                 f"noise of {sigma:.3g} grid units can't be drawn exactly; "
                 "use a smaller clipping_norm, or fewer hospitals at once"
             )
-        return source.discrete_gaussian(sigma, size)
+        return sigma
 
     def release(
         self, values: NDArray[np.floating[Any]], noise_multiplier: float, source: NoiseSource

@@ -28,6 +28,7 @@ from wardround.simulations.executors.example_pool import Client
 from wardround.simulations.executors.group import Group
 from wardround.simulations.executors.group_privacy import GroupPrivacy
 from wardround.simulations.executors.one_by_one import evaluate_each, train_each
+from wardround.simulations.executors.private_steps import PrivateStepsAtOnce
 from wardround.simulations.executors.sums import (
     EvaluationSums,
     GroupSums,
@@ -75,6 +76,7 @@ class TrainingAtOnce:
 
     def __init__(self, trainers: Trainers) -> None:
         self._trainers, self._known = trainers, KnownClients()
+        self._private = PrivateStepsAtOnce()
 
     def train(self, group: Group, node_ids: list[int], sums: GroupSums) -> None:
         """Train these clients and fold their updates into ``sums``."""
@@ -86,15 +88,15 @@ class TrainingAtOnce:
             trainer.note("clients train one at a time: their inputs lie on the disk (task.store)")
             train_each(group, [client.node_id for client in clients], sums)
             return
-        if group.private is not None and not group.private.clips_alone:
-            train_each(group, [client.node_id for client in clients], sums)
-            return
         if any(value.dtype == BFLOAT16 for value in group.arrays.values()):
             trainer.note("clients train one at a time: the model has numbers of bfloat16")
             train_each(group, [client.node_id for client in clients], sums)
             return
         group.load()
         terms = group_terms(group)
+        if group.private is not None and not group.private.clips_alone:
+            self._train_privately(group, clients, sums, terms.proximal)
+            return
         if sums.in_order:
             chunks = trainer.chunks_in_order(clients)
         else:
@@ -105,6 +107,20 @@ class TrainingAtOnce:
                 train_each(group, [client.node_id for client in chunk], sums)
                 group.load()
 
+    def _train_privately(
+        self, group: Group, clients: list[Client], sums: GroupSums, proximal: float
+    ) -> None:
+        """Clients that add noise themselves."""
+        assert group.private is not None
+        if not group.private.stepwise:
+            train_each(group, [client.node_id for client in clients], sums)
+            return
+        trainer = self._trainers.of(group.model, group.clients, clients[0].node_id)
+        for chunk in self._private.chunks(group, clients):
+            trained = self._private.train(group, chunk, trainer, proximal)
+            if trained is None or not _added(group, chunk, trained, sums):
+                train_each(group, [client.node_id for client in chunk], sums)
+
 
 def _added(group: Group, chunk: list[Client], trained: Trained, sums: GroupSums) -> bool:
     """Add what a chunk's clients have learnt; False, and nothing is added, where one of them must
@@ -112,8 +128,9 @@ def _added(group: Group, chunk: list[Client], trained: Trained, sums: GroupSums)
     clients = [chunk[index] for index in trained.order]
     nodes, rows = [x.node_id for x in clients], [x.rows for x in clients]
     changes = Changes(nodes, rows, trained.steps, trained.result, group.arrays, group.kind)
-    if group.private is not None and isinstance(sums, TrainingSums):
-        changes.clip(_clipped(group.private, clients, trained.result, sums))
+    private = group.private
+    if private is not None and private.of_hospitals and isinstance(sums, TrainingSums):
+        changes.clip(_clipped(private, clients, trained.result, sums))
     try:
         sums.add_changes(changes)
     except ReplyRefused:

@@ -139,7 +139,7 @@ class Group:
         """The clients' privacy; None in a run without."""
         if self.training.privacy is None:
             return None
-        return GroupPrivacy(self.training, self.clients.hospital)
+        return GroupPrivacy(self.training, self.clients.hospital, self.clients.announced)
 
     def settled(self, node_ids: list[int], sums: GroupSums) -> list[int]:
         """Those of the clients that train now: in a private run they have paid for it, or it was

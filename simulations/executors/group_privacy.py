@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.book import Balance
 from wardround.client.privacy.round import PrivateRound
-from wardround.client.privacy.sizes import announced_rows
 from wardround.client.privacy.together import settle_together
 from wardround.common.errors import PrivacyRefused, reason_of
 from wardround.common.protocol.cohort import common_part
@@ -32,10 +31,11 @@ class GroupPrivacy:
     table : of the configuration that all its clients have
     """
 
-    def __init__(self, request: TrainRequest, open_hospital: OpenHospital) -> None:
-        self._request, self._open = request, open_hospital
+    def __init__(
+        self, request: TrainRequest, open_hospital: OpenHospital, announced: Callable[[int], int]
+    ) -> None:
+        self._request, self._open, self._announced = request, open_hospital, announced
         self._rounds: dict[int, PrivateRound] = {}
-        self._first: PrivateRound | None = None
 
     @property
     def of_hospitals(self) -> bool:
@@ -48,21 +48,23 @@ class GroupPrivacy:
         return self.of_hospitals and self._table.noise == "central"
 
     @property
+    def stepwise(self) -> bool:
+        """Whether each step of a client is private."""
+        return self._table.stepwise
+
+    @property
     def _table(self) -> PrivacyTable:
         return self._open(self._request.model.clients[0]).config.privacy
 
     def round_of(self, node_id: int) -> PrivateRound:
-        """A client's round. Raises RequestRefused for a false proposal."""
-        found = self._rounds.get(node_id)
+        """A client's round, its draws and noise from the beginning. Raises RequestRefused for a
+        false proposal."""
+        # all follow from the settings, which all have, and how many units were announced
+        hospital, units = self._open(node_id), self._announced(node_id)
+        found = self._rounds.get(units)
         if found is None:
-            hospital, first = self._open(node_id), self._first
-            if first is not None and self.of_hospitals:  # nothing in it is of one hospital
-                found = PrivateRound(hospital, first.proposal, first.schedule)
-            else:
-                found = PrivateRound.of(self._request, hospital, announced_rows(hospital))
-                self._first = found
-            self._rounds[node_id] = found
-        return found
+            found = self._rounds[units] = PrivateRound.of(self._request, hospital, units)
+        return PrivateRound(hospital, found.proposal, found.schedule)
 
     def settle(
         self,

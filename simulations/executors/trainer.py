@@ -33,7 +33,7 @@ from wardround.simulations.executors.engines.base import (
 from wardround.simulations.executors.engines.batches import cohort_batches
 from wardround.simulations.executors.engines.dense import Dense
 from wardround.simulations.executors.engines.vmapped import Vmapped
-from wardround.simulations.executors.example_pool import Client, ExamplePool
+from wardround.simulations.executors.example_pool import Client, ExamplePool, Placed
 
 CHUNK_BYTES = 8 << 20
 """What the clients of a chunk take together on a CPU: about a core's share of a cache."""
@@ -222,10 +222,19 @@ class CohortTrainer:
             return Trained(result, work.batches.clients.tolist(), work.batches.steps)
         return None
 
+    @property
+    def device(self) -> str:
+        """Where clients are trained."""
+        return self._config.training.device
+
+    def placed(self, clients: Sequence[Client]) -> Placed:
+        """Where the examples of these clients are; new ones are copied in."""
+        return self._pool.place(clients)
+
     def _work(self, clients: Sequence[Client], server_round: int, terms: Terms) -> CohortWork:
         seed, training = self._config.federation.seed, self._config.training
         names = [client.hospital.name for client in clients]
-        placed = self._pool.place(clients)
+        placed = self.placed(clients)
         keys = client_keys(seed, "batches", server_round, names)
         batches = cohort_batches(placed.sizes, placed.offsets, keys, training)
         order = batches.clients.tolist()

@@ -136,9 +136,11 @@ class CohortResult(ABC):
 class StackedResult(CohortResult):
     """Parameters that were formed for every client: C x P by name."""
 
-    def __init__(self, work: CohortWork, parameters: dict[str, Tensor], losses: Tensor) -> None:
+    def __init__(
+        self, start: dict[str, Tensor], parameters: dict[str, Tensor], losses: Tensor
+    ) -> None:
         self.losses = losses
-        self._start, self._parameters = work.start, parameters
+        self._start, self._parameters = start, parameters
 
     @property
     def names(self) -> list[str]:

@@ -40,7 +40,7 @@ from wardround.simulations.executors.engines.optimizers import clip_each, make_s
 from wardround.simulations.executors.engines.vmapped import check_vectorisable, correct
 
 # the derivative of each activation, from its output
-_DERIVATIVES: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
+DERIVATIVES: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
     nn.ReLU: lambda h: (h > 0).to(h.dtype),
     nn.Tanh: lambda h: 1 - h * h,
     nn.Sigmoid: lambda h: h * (1 - h),
@@ -49,7 +49,7 @@ _DUAL_PAYS = 4
 
 
 @dataclass
-class _Layer:
+class Layer:
     """A dense layer with what follows it until the next one.
 
     weight, bias : names of its parameters; no bias: ''
@@ -63,9 +63,9 @@ class _Layer:
     dropout: str = ""
 
 
-def dense_layers(model: nn.Module) -> list[_Layer]:
+def dense_layers(model: nn.Module) -> list[Layer]:
     """The layers of a stack of dense ones. Raises Unsuited if the model is anything else."""
-    layers: list[_Layer] = []
+    layers: list[Layer] = []
     for name, module in _leaves(model):
         if type(module) is nn.Flatten and not layers and module.start_dim == 1:
             continue
@@ -74,10 +74,10 @@ def dense_layers(model: nn.Module) -> list[_Layer]:
         if type(module) is nn.Linear:
             dot = f"{name}." if name else ""
             bias = f"{dot}bias" if module.bias is not None else ""
-            layers.append(_Layer(f"{dot}weight", bias))
+            layers.append(Layer(f"{dot}weight", bias))
         elif not layers or layers[-1].dropout:
             raise Unsuited(f"{type(module).__name__} isn't where a dense stack has it")
-        elif type(module) in _DERIVATIVES and layers[-1].activation is None:
+        elif type(module) in DERIVATIVES and layers[-1].activation is None:
             layers[-1].activation = module
         elif type(module) is GivenDropout:
             layers[-1].dropout = f"{name}.mask"
@@ -151,7 +151,7 @@ class _Run:
 
     def __init__(
         self,
-        layers: list[_Layer],
+        layers: list[Layer],
         task: Task[Any],
         masks: Masks,
         work: CohortWork,
@@ -180,7 +180,7 @@ class _Run:
         for step in range(batches.most_steps):
             self._step(step, batches.active(step))
         steps = torch.from_numpy(batches.steps).to(self._losses.device)
-        result = StackedResult(self._work, self._parameters, self._losses / steps)
+        result = StackedResult(self._work.start, self._parameters, self._losses / steps)
         return result if self._dual is None else _DualResult(result, self._dual)
 
     def _step(self, step: int, active: int) -> None:
@@ -202,7 +202,7 @@ class _Run:
             else:
                 assert h is not None
                 inputs.append(h)
-                z = _affine(h, now[layer.weight], now[layer.bias] if layer.bias else None)
+                z = affine(h, now[layer.weight], now[layer.bias] if layer.bias else None)
             if layer.activation is not None:
                 z = layer.activation(z)
             outputs.append(z)
@@ -266,16 +266,16 @@ class _Run:
             self._optimizer.step(list(now.values()), ordered)
 
     @staticmethod
-    def _through(layer: _Layer, d: Tensor, output: Tensor, masks: dict[str, Tensor]) -> Tensor:
+    def _through(layer: Layer, d: Tensor, output: Tensor, masks: dict[str, Tensor]) -> Tensor:
         """The gradient before a layer's dropout and activation."""
         if layer.dropout:
             d = d * masks[layer.dropout]
         if layer.activation is None:
             return d
-        return d.mul_(_DERIVATIVES[type(layer.activation)](output))
+        return d.mul_(DERIVATIVES[type(layer.activation)](output))
 
 
-def _affine(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def affine(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """h W^T + b for each client: A x B x O."""
     if bias is None:
         return torch.bmm(h, weight.transpose(1, 2))
@@ -285,7 +285,7 @@ def _affine(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class _DualLayer:
     """A cohort's first layer as D: what its steps have added, one row per example."""
 
-    def __init__(self, layer: _Layer, work: CohortWork) -> None:
+    def __init__(self, layer: Layer, work: CohortWork) -> None:
         batches, device = work.batches, work.inputs.device
         most = int(batches.examples.max())
         place = torch.arange(most)

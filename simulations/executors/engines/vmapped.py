@@ -121,7 +121,7 @@ class Vmapped(Engine):
             optimizer.step(list(now.values()), ordered)
             losses[:active] += values
         steps = torch.from_numpy(batches.steps).to(losses.device)
-        return StackedResult(work, parameters, losses / steps)
+        return StackedResult(work.start, parameters, losses / steps)
 
     def _draws(self, work: CohortWork) -> tuple[Masks, list[torch.Generator]]:
         if self._masks is None:

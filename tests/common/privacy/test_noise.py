@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2, kstest, norm
 
 from wardround.common.privacy import noise
-from wardround.common.privacy.noise import NoiseSource
+from wardround.common.privacy.noise import MOST_TOGETHER, NoiseSource, discrete_gaussians
 
 EACH = 1e-8  # probability that one comparison with real randomness fails by chance
 
@@ -163,3 +163,29 @@ def test_a_rate_of_one_takes_all_and_an_impossible_one_is_an_error() -> None:
     for sigma in (0.4, 2.0**41, math.nan):
         with pytest.raises(ValueError, match="sigma"):
             source.discrete_gaussian(sigma, 5)
+
+
+@settings(max_examples=20)
+@given(
+    sigma=st.sampled_from([0.5, 3.0, 800.0, 5e4, 3e8]),
+    size=st.sampled_from([1, 62, 5000]),
+    clients=st.integers(1, 5),
+    steps=st.integers(1, 3),
+)
+def test_many_sources_at_once_draw_what_each_draws_alone(
+    sigma: float, size: int, clients: int, steps: int
+) -> None:
+    one, other = (
+        [NoiseSource.seeded(7, "many", number) for number in range(clients)] for _ in range(2)
+    )
+    for _ in range(steps):
+        together = discrete_gaussians(one, sigma, size)
+        for source, found in zip(other, together, strict=True):
+            assert np.array_equal(source.discrete_gaussian(sigma, size), found)
+        for a, b in zip(one, other, strict=True):  # the streams stand at the same place
+            assert np.array_equal(a.poisson_sample(9, 0.5), b.poisson_sample(9, 0.5))
+
+
+def test_no_more_are_drawn_at_once_than_a_piece_holds() -> None:
+    with pytest.raises(ValueError, match="sigma"):
+        discrete_gaussians([NoiseSource.seeded(1, "x")], 3.0, MOST_TOGETHER + 1)

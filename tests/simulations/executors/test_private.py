@@ -12,7 +12,7 @@ import pytest
 from tests.simulations.executors.test_contract import SIZES, close, figures, same
 from wardround.client.privacy.book import Book
 from wardround.common.run.directory import RunDirectory
-from wardround.simulations.executors import make_executor
+from wardround.simulations.executors import at_once, make_executor
 from wardround.simulations.executors.workers.processes import processes as make_processes
 from wardround.simulations.executors.workers.spread import Spread
 
@@ -143,3 +143,36 @@ def test_a_ledger_that_can_not_vouch_stops_its_own_hospital(
     assert one == other
     assert [x["hospital"] for x in runs[0][0]["refused"]] == ["h03"]
     assert "h03" not in runs[0][1]["privacy"]
+
+
+@pytest.mark.parametrize("form", ["steps", "steps by layer", "one noise"])
+@pytest.mark.parametrize("sizes", [SIZES, [1, 1, 33]])
+def test_many_clients_are_trained_at_once(
+    settings, federation, make_hospitals, monkeypatch, form, sizes
+) -> None:
+    """The reference does nothing: no chunk has fallen back to it."""
+    config, shards = settings(text(form, training="momentum = 0.5\n")), make_hospitals(sizes)
+    single, _ = federation(config, shards)
+
+    def never(group: Any, node_ids: list[int], sums: Any) -> None:
+        raise AssertionError(f"{node_ids} are trained one after the other")
+
+    monkeypatch.setattr(at_once, "train_each", never)
+    run, _ = federation(config, shards, executor=make_executor("cohort"))
+    close(single.outcome.model, run.outcome.model)
+
+
+def test_a_loss_that_mixes_examples_is_left_to_the_reference(
+    settings, federation, make_hospitals, net, monkeypatch
+) -> None:
+    """A loss that is centred over its batch: what book-keeping makes of it bounds nobody."""
+    loss = net.loss
+    monkeypatch.setattr(net, "loss", lambda self, o, t: loss(self, o - o.mean(0), t))
+    executor, config = make_executor("cohort"), settings(text("steps"))
+    shards = make_hospitals([9, 12, 30])
+    single, _ = federation(config, shards)
+    run, _ = federation(config, shards, executor=executor)
+    same(single.outcome.model, run.outcome.model)
+    assert executor.notes() == [
+        "private steps one client at a time: the model or its loss mixes the examples of a batch"
+    ]
