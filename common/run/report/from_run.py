@@ -31,6 +31,7 @@ from wardround.common.run.report.of_procedures import report_procedure
 from wardround.common.run.report.outside import OUTSIDE, outside_lines
 from wardround.common.run.report.page import HIDDEN, ReportData, write_report
 from wardround.common.run.report.privacy_notes import latest_claims, privacy_notes
+from wardround.common.run.traffic import traffic_notes
 from wardround.common.tasks.coefficients import coefficients_in
 
 _MOST_CHANGES = 10
@@ -250,6 +251,7 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         )
     if config is None:
         return notes
+    notes += traffic_notes(rounds, config.evaluation.every)
     scenario = config.simulation.scenario
     notes[:0] = simulated_time_notes(
         rounds,
