@@ -34,6 +34,9 @@ REASONS: dict[str, dict[str, str]] = {
         "_processes": "as _team",
         "_folder": "as _team: who may read what they exchange",
     },
+    "common/model/test_activations.py": {
+        "_forward_hooks": "torch's: a model is left without hooks of ours"
+    },
     "common/privacy/test_noise.py": {
         "_table": "64 bits of a distribution are seen in its table, in no number of draws",
         "_decompose": "its bounds are a theorem's conditions",

@@ -77,11 +77,11 @@ def _decompressed(dataset: Dataset, place: str) -> NDArray[Any]:
     is installed. Raises Unreadable, which names the compression, and pydicom's errors."""
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
-        return dataset.pixel_array
+        return np.asarray(dataset.pixel_array)
     for plugin in ("pillow", ""):
         dataset.pixel_array_options(decoding_plugin=plugin)
         try:
-            return dataset.pixel_array
+            return np.asarray(dataset.pixel_array)
         except Exception:  # of the plugins, and of the libraries behind them
             continue
     name = syntax.name if not syntax.is_private and syntax.name != syntax else "a form of its own"

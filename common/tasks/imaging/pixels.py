@@ -95,11 +95,9 @@ def _sized(
     """Of ``task.size``: by millimetres where ``task.spacing`` says so, else stretched to it."""
     size = options.size
     if options.spacing is None:
-        voxel = spacing and tuple(
-            step * before / after
-            for step, before, after in zip(spacing, pixels.shape[1:], size, strict=True)
-        )
-        return Decoded(_resized(pixels, size), noted=noted, voxel=voxel or None)
+        ratios = [before / after for before, after in zip(pixels.shape[1:], size, strict=True)]
+        voxel = spacing and tuple(s * r for s, r in zip(spacing, ratios, strict=True))
+        return Decoded(_resized(pixels, size), noted=noted, voxel=tuple(voxel) if voxel else None)
     if spacing is None:
         raise DataError(
             f"{place}: its file doesn't say how many mm apart its pixels are, which task.spacing "

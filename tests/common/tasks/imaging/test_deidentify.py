@@ -3,12 +3,15 @@ folders as archives and media write them."""
 
 from __future__ import annotations
 
+import importlib
 import logging
+import pkgutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dicomanonymizer import dicom_anonymization_databases as tables
 from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
@@ -17,7 +20,6 @@ from pydicom.sequence import Sequence
 from tests.common.tasks.imaging.shards import dicom
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.allowance import allowing
-from wardround.common.tasks.imaging import deidentify as subject
 from wardround.common.tasks.imaging.deidentify import (
     DIRECTORY,
     NO_DICOM,
@@ -50,9 +52,11 @@ _VALUES: dict[str, Any] = {
 
 
 def named() -> list[tuple[int, int]]:
-    """Every single element of the profile's table, but for the header's and the pixels'."""
-    tags = [tag for tag in subject._rules() if len(tag) == 2]
-    return [tag for tag in tags if tag[0] not in (0x0002, 0x7FE0) and not tag[0] % 2]  # type: ignore[misc]
+    """Every single element of the library's newest table, but for the header's."""
+    found = [one.name for one in pkgutil.iter_modules(tables.__path__)]
+    table = importlib.import_module(f"{tables.__name__}.{max(found)}")
+    every = {tag for name, tags in vars(table).items() if name.endswith("_TAGS") for tag in tags}
+    return sorted(tag for tag in every if len(tag) == 2 and tag[0] != 2 and not tag[0] % 2)
 
 
 def filled(tags: list[tuple[int, int]]) -> Dataset:
