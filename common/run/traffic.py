@@ -41,7 +41,7 @@ def beside_training(rounds: Sequence[Mapping[str, Any]]) -> float | None:
     if not sent:
         return None
     trained = sum(row["training_bytes"]["up"] * len(row["accepted"]) for row in known)
-    return max(0.0, 1 - trained / sent)
+    return max(0.0, 1 - float(trained) / float(sent))
 
 
 def traffic_notes(rounds: Sequence[Mapping[str, Any]], every: int) -> list[str]:
