@@ -97,10 +97,9 @@ def wholes(said: str = "a list of whole numbers") -> Kind[tuple[int, ...]]:
     """A list of whole numbers of at least 0."""
 
     def take(value: Any) -> tuple[int, ...] | None:
-        good = isinstance(value, list | tuple) and all(
-            isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in value
-        )
-        return tuple(value) if good else None
+        # whole passes in C: a cohort's list has thousands, and is looked at several times a round
+        good = isinstance(value, list | tuple) and {int}.issuperset(map(type, value))
+        return tuple(value) if good and min(value, default=0) >= 0 else None
 
     return Kind(said, "", take)
 
