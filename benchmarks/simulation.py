@@ -45,13 +45,13 @@ FULL = (
     (
         "logreg",
         100,
-        {"cohort": 40, "sequential": 3, "masked": 3, "private": 3}
+        {"cohort": 40, "sequential": 3, "masked": 40, "private": 3}
         | {"pfl": 5, "flower": 3, "loop": 5},
     ),
     (
         "logreg",
         1000,
-        {"cohort": 40, "processes": 40, "engine": 40, "sequential": 2, "masked": 2}
+        {"cohort": 40, "processes": 40, "engine": 40, "sequential": 2, "masked": 40}
         | {"pfl": 2, "flower": 2, "loop": 2},
     ),
     ("mlp", 100, {"cohort": 6, "processes": 6, "sequential": 2, "pfl": 3, "flower": 3, "loop": 3}),

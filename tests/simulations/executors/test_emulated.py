@@ -9,14 +9,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from wardround.common.errors import RoundFailed
+from wardround.client.data.hospital import Place
+from wardround.common.errors import ConfigError, RoundFailed
+from wardround.common.flower.hosting import HostGrid
+from wardround.common.secagg.encoding import VectorLayout
+from wardround.common.secagg.graph import neighbours
+from wardround.common.secagg.messages import TaskRequest
 from wardround.common.settings import EMULATED
 from wardround.common.tasks.base import Examples
+from wardround.server.app import run_federation
 from wardround.server.observer import Observer
+from wardround.server.rounds.parts import FederationParts
+from wardround.server.secagg.emulated import EmulatedGroup, EmulatedSum
+from wardround.server.transport.grid import HospitalGrid
 from wardround.simulations import parse_config, simulate
+from wardround.simulations.clients import Clients
+from wardround.simulations.grid import InProcessGrid
+from wardround.simulations.population.hospitals import Population
+from wardround.simulations.population.masks import masks_of
+from wardround.simulations.run.begun import new_run
 
 CLIENTS = 7
 APART = "seconds", "bytes"
@@ -148,3 +165,105 @@ def test_whatever_is_private_or_kept(run, executor: str, form: str) -> None:
 def test_whatever_the_model(run, model: str) -> None:
     """Of buffers, of forms that draw each client's dropout, of some that don't suit."""
     equal(run, "[simulation]\nexecutor = 'cohort'\n", model=model)
+
+
+def test_virtual_clients_are_masked_by_emulation(tmp_path: Path, net: type[Any]) -> None:
+    """And what the sum says is what plain sums say, to the rounding of the ring."""
+
+    class Pooled(net):  # type: ignore[misc]
+        def load(self, path: Path | None) -> Examples:
+            generator = torch.Generator().manual_seed(3)
+            return Examples(
+                torch.randn(400, 6, generator=generator),
+                torch.randint(0, 3, (400,), generator=generator),
+            )
+
+    models = []
+    for enabled in ("true", "false"):
+        text = (
+            f"[federation]\nruns = '{tmp_path / enabled}'\nrounds = 2\nclients_per_round = 20\n"
+            "[training]\nbatch_size = 4\nlr = 0.3\n"
+            "[simulation]\npartition = 'virtual'\nclients = 5000\nbaselines = false\n"
+            f"executor = 'cohort'\n[secure_aggregation]\nenabled = {enabled}\n"
+        )
+        models.append(simulate(parse_config(text), task=Pooled("dense")).model.state_dict())
+    for name, value in models[0].items():
+        assert torch.allclose(value, models[1][name], atol=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("text", "masks", "told"),
+    [
+        ("[secure_aggregation]\nblind = true\n", "protocol", "needs the real protocol"),
+        ("", "emulated", EMULATED),
+        ("[simulation]\nmasks = 'protocol'\n", "protocol", ""),
+        ("[secure_aggregation]\nenabled = false\n", "none", ""),
+    ],
+)
+def test_of_many_clients_masks_are_emulated_unless(text: str, masks: str, told: str) -> None:
+    config = parse_config(text)
+    found = masks_of(config, 65)
+    assert found.kind == masks and (told in found.told[0] if told else not found.told)
+    assert masks_of(config, 64).kind in ("protocol", "none") and not masks_of(config, 64).told
+
+
+def test_what_needs_the_protocol_refuses_emulation_by_its_key() -> None:
+    config = parse_config("[secure_aggregation]\nblind = true\n[simulation]\nmasks = 'emulated'\n")
+    with pytest.raises(ConfigError, match="simulation.masks: 'emulated' isn't for .*blind"):
+        masks_of(config, 5)
+
+
+def test_a_hospital_with_keys_knows_no_emulated_group(tmp_path: Path, net: type[Any]) -> None:
+    """A server that asks real hospitals for an emulated sum gets no vector: here from hospitals
+    that have keys, by a grid that says that it emulates."""
+
+    class Pooled(net):  # type: ignore[misc]
+        def load(self, path: Path | None) -> Examples:
+            return Examples(torch.randn(90, 6), torch.randint(0, 3, (90,)))
+
+    config = parse_config(f"[federation]\nruns = '{tmp_path}'\nround_attempts = 1\n")
+    task = Pooled("dense")
+    population = Population(config, task)
+    clients = Clients(population.names, hospitals=population.open)
+    told = Told()
+    parts = FederationParts(
+        config=config,
+        task=task,
+        run_directory=new_run(config),
+        observer=told,
+        roster=population.roster,
+        keep_journal=False,
+    )
+    with pytest.raises(RoundFailed, match="doesn't know that group"):
+        run_federation(parts, InProcessGrid(clients, emulates_masks=True))
+
+
+def test_no_grid_between_machines_emulates() -> None:
+    """Nothing that a server is configured with, or sends, says so: it is a fact of the host."""
+    assert not HostGrid.emulates_masks
+    assert not Place().emulates_masks
+    assert not HospitalGrid.emulates_masks and "emulates_masks" not in vars(HospitalGrid)
+
+
+@given(st.integers(70, 200), st.integers(0, 2**32), st.floats(0.0, 0.4), st.floats(0.0, 0.5))
+def test_what_opens_an_emulated_sum_is_what_opens_one_with_keys(
+    clients: int, seed: int, gone: float, silent: float
+) -> None:
+    """On the ring of more than 64: each secret that the sum needs has its threshold of holders that
+    help, counted neighbour by neighbour."""
+    config = parse_config("")
+    names = [f"h{number:03d}" for number in range(clients)]
+    group = EmulatedGroup(names, config, seed.to_bytes(8, "big"))
+    task = TaskRequest(group.id, 0, "train 1", 32, 8.0, 1, 0)
+    masked = EmulatedSum(group, task, VectorLayout.of({}, {}))
+    generator = np.random.default_rng(seed)
+    uploaded = [i for i in range(clients) if generator.random() >= gone]
+    masked.survivors = set(uploaded)
+    helping = [names[i] for i in uploaded if generator.random() >= silent]
+    for name in helping:
+        masked.add_shares(name, b"")
+    assume(not group.gap(uploaded))
+    near = neighbours(tuple(names), group.limits.degree, seed.to_bytes(8, "big"))
+    came = {i: sum(names[j] in helping for j in [i, *near[i]]) for i in range(clients)}
+    needed = [i for i in range(clients) if i in uploaded or set(near[i]) & set(uploaded)]
+    assert masked.enough() == all(came[i] >= group.limits.threshold for i in needed)
