@@ -101,6 +101,7 @@ REASONS: dict[str, dict[str, str]] = {
         "_workers": "as _tasks",
     },
     "simulations/privacy/test_attacks.py": {"_ROWS": _CUT},
+    "simulations/python/test_shown.py": {"_repr_html_": "what notebooks call to show an object"},
     "simulations/run/test_evaluation_only.py": {
         "_found": "who counts in a plan; printed, it would be a table to read back"
     },

@@ -56,7 +56,7 @@ class PrivacyPlan:
     @property
     def epsilon(self) -> float:
         """What the whole run costs whom it costs most."""
-        return max(row["epsilon"] for row in self.records)
+        return max(float(row["epsilon"]) for row in self.records)
 
     def __repr__(self) -> str:
         smallest, privacy = self.hospitals[0], self.config.privacy
