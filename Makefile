@@ -73,6 +73,7 @@ chaos: export CHAOS_SEED := $(or $(CHAOS_SEED),$(shell date +%s))
 chaos: $(VENV)/.dev
 	@echo "CHAOS_SEED=$(CHAOS_SEED)"
 	FAULTS=all LIVES=$${LIVES:-100} NETWORK_CAMPAIGNS=$${NETWORK_CAMPAIGNS:-50} \
+	LIFE_STEPS=$${LIFE_STEPS:-9} NETWORK_STEPS=$${NETWORK_STEPS:-12} \
 	CHAOS_CAMPAIGNS=$${CHAOS_CAMPAIGNS:-500} LYING_CAMPAIGNS=$${LYING_CAMPAIGNS:-500} \
 	$(BIN)/python -m pytest tests/deployment tests/lying $(ARGS)
 	$(BIN)/python -m tests.campaign --seconds $${CAMPAIGN_SECONDS:-3600}

@@ -11,7 +11,7 @@ from typing import Any
 from xdist.scheduler import LoadGroupScheduling
 
 
-class ByFile(LoadGroupScheduling):
+class ByFile(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
     """xdist's own, with files for the tests that are in no group."""
 
     def __init__(self, config: Any, log: Any = None) -> None:

@@ -1,4 +1,5 @@
-"""kill -9 of the server or a hospital in every phase: the undisturbed run's model comes out."""
+"""kill -9 of the server or a hospital in every phase: the undisturbed run's model comes out. What
+both kinds of run do is tried with the masked ones."""
 
 from __future__ import annotations
 
@@ -12,10 +13,6 @@ from tests.deployment.harness import Federation, Patch, federation
 
 SERVER_PLAIN = {
     "configure": dict(place="wardround.server.rounds.round:RoundRunner._train_requests", count=1),
-    "collect": dict(
-        place="wardround.server.transport.links:Link.arrived", has="type='train'", count=2
-    ),
-    "before commit": dict(place="wardround.server.rounds.commits:write_checkpoint", count=2),
     "after commit": dict(
         place="wardround.server.rounds.commits:write_checkpoint", count=1, when="after"
     ),
@@ -25,22 +22,11 @@ CLIENT_PLAIN = {
     "statistics": dict(
         place="wardround.client.process.responder:Responder._run_app", has="type='query.statistics'"
     ),
-    "training": dict(
-        place="wardround.client.process.responder:Responder._run_app", has="type='train'"
-    ),
     "before the answer is kept": dict(
         place="wardround.client.process.answers:Answers.keep", has="type='train'", count=2
     ),
     "after it was kept": dict(
         place="wardround.client.process.answers:Answers.keep", has="type='train'", when="after"
-    ),
-    "written down": dict(
-        place="wardround.client.process.responder:Responder._answer",
-        has="type='train'",
-        when="after",
-    ),
-    "upload": dict(
-        place="wardround.common.transport.mailbox:Mailbox._chunk", has="type='train'", when="after"
     ),
 }
 

@@ -31,7 +31,9 @@ CAMPAIGNS = int(os.environ.get("NETWORK_CAMPAIGNS", "1"))
 FIRST = int(os.environ.get("NETWORK_CAMPAIGN", "0"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 WITHIN_S = float(os.environ.get("CHAOS_PATIENCE", "150"))
-STEPS, MOST_STUDIES = 12, 6
+STEPS = int(os.environ.get("NETWORK_STEPS", "6"))
+MOST_STUDIES = STEPS // 2
+"""`make chaos` takes 12 steps."""
 PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.35, 0.6, 1.0)
 PRIVATE: Sort = {"more": '[privacy]\nunit = "example"\nnoise_multiplier = 2.0'}
 KINDS: dict[str, Sort] = {**SORTS, "asked": {"fewest": 2}, "private": PRIVATE}
@@ -225,7 +227,8 @@ def test_a_campaign(number: int, undisturbed_studies: Models) -> None:
     except BaseException as error:
         if kept := os.environ.get("CHAOS_KEEP"):
             shutil.copytree(campaign.folder, Path(kept) / campaign.folder.name)
-        again = f"CHAOS_SEED={SEED} NETWORK_CAMPAIGN={number} pytest {Path(__file__).name}"
+        drawn = f"CHAOS_SEED={SEED} NETWORK_STEPS={STEPS} NETWORK_CAMPAIGN={number}"
+        again = f"{drawn} pytest {Path(__file__).name}"
         raise AssertionError(f"{again}\n{campaign.steps}\n{error}") from error
     finally:
         campaign.made.close()

@@ -45,7 +45,8 @@ def test_sigterm_ends_the_server_cleanly_and_it_goes_on(
 
 
 def test_the_kill_switch(tmp_path: Path) -> None:
-    """Within a second nothing more leaves, also of a hospital that is at work; and it stays so."""
+    """Within a second nothing more leaves, also of a hospital that is at work; and it stays so. One
+    that is frozen is stopped, too."""
     with federation(tmp_path, rounds=900, min_clients=2) as made:
         made.start(clients={name: SLOW for name in made.names})
         made.reach_round(1)
@@ -67,21 +68,13 @@ def test_the_kill_switch(tmp_path: Path) -> None:
         assert undo.wait() == 0
         made.start_client("c")
         until(lambda: "c" in made.rounds()[-1]["accepted"], "a round with c")
+        frozen, kit = made.clients["b"], str(made.kit("b"))
+        frozen.signal(signal.SIGSTOP)
+        stop = Process(["client", "stop", kit], made.folder, made.folder / "stop.log")
+        assert stop.wait() == 0 and "killed" in stop.text
+        assert frozen.wait() == -signal.SIGKILL
         made.server.kill()
         assert_sound(made)
-
-
-def test_a_frozen_hospital_is_stopped_too(tmp_path: Path) -> None:
-    with federation(tmp_path) as made:
-        made.start_server()
-        client = made.start_client("a")
-        client.says("connected")
-        client.signal(signal.SIGSTOP)
-        stop = Process(
-            ["client", "stop", str(made.kit("a"))], made.folder, made.folder / "stop.log"
-        )
-        assert stop.wait() == 0 and "killed" in stop.text
-        assert client.wait() == -signal.SIGKILL
 
 
 def test_full_disks_cost_attempts_and_nothing_else(tmp_path: Path, undisturbed: Federation) -> None:
@@ -105,21 +98,6 @@ def test_full_disks_cost_attempts_and_nothing_else(tmp_path: Path, undisturbed: 
         assert any("No space left" in reason for reason in made.refusals("a"))
 
 
-def test_a_disk_that_fills_at_a_commit_ends_the_server_in_one_line(
-    tmp_path: Path, undisturbed: Federation
-) -> None:
-    place = "wardround.server.rounds.commits:write_checkpoint"
-    with federation(tmp_path) as made:
-        made.start(server=[("fail_writes", {"place": place, "count": 1})])
-        assert made.server is not None
-        assert made.server.wait() not in (0, -signal.SIGKILL)
-        assert "No space left" in made.server.text and "Traceback" not in made.server.text
-        made.start_server()
-        made.finish()
-        assert_same_model(made, undisturbed)
-        assert_sound(made, rounds=4)
-
-
 def test_a_servers_log_that_cant_be_written_ends_it_in_one_line_and_it_goes_on(
     tmp_path: Path,
 ) -> None:
@@ -139,11 +117,18 @@ def test_a_servers_log_that_cant_be_written_ends_it_in_one_line_and_it_goes_on(
         assert_sound(made)
 
 
-def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, undisturbed: Federation) -> None:
+def test_a_disk_that_fills_at_a_commit_ends_the_server_and_a_torn_checkpoint_is_passed_over(
+    tmp_path: Path, undisturbed: Federation
+) -> None:
+    place = "wardround.server.rounds.commits:write_checkpoint"
     with federation(tmp_path) as made:
-        made.start(clients={name: SLOW for name in made.names})
-        made.reach_round(3)
+        full = ("fail_writes", {"place": place, "count": 1})
+        made.start(server=[full], clients={name: SLOW for name in made.names})
         assert made.server is not None
+        assert made.server.wait() not in (0, -signal.SIGKILL)
+        assert "No space left" in made.server.text and "Traceback" not in made.server.text
+        made.start_server()
+        made.reach_round(3)
         made.server.kill()
         newest = max((made.run / "checkpoints").glob("*.safetensors"))
         os.truncate(newest, newest.stat().st_size // 2)

@@ -16,6 +16,7 @@ from wardround.common.transport.only_tls13 import hold_to_tls13  # isort: skip
 
 hold_to_tls13()
 
+import gc
 import json
 import os
 import select
@@ -114,6 +115,8 @@ def main() -> None:
     """Until standard input ends; then kill whatever is left."""
     children: dict[int, int] = {}
     buffer = b""
+    gc.collect()
+    gc.freeze()  # else each child looks at all of torch again, and so copies its pages
     forker = start_forkserver()
     say(ready=True)
     while True:

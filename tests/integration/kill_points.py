@@ -1,9 +1,10 @@
 """For test_kill_resume.py: kill a run at its n-th durable write, resume it, print its hash.
 
-    python -m tests.integration.kill_points CONFIG FOLDER
+    python -m tests.integration.kill_points STRIDE CONFIG...
 
-One line of JSON per case: {"case": ..., "sha256": ...}. Every case is a fork
-of this process, so that the imports are paid once; no torch work is done before the forks.
+One line of JSON per case: {"config": ..., "case": ..., "sha256": ...}. Every case is a fork
+of this process, so that the imports are paid once; no torch work is done before the forks. Runs
+lie in a folder beside each file.
 """
 
 from __future__ import annotations
@@ -70,7 +71,12 @@ def digest(run: Path) -> str:
 
 
 def main() -> None:
-    config, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    for config in map(Path, sys.argv[2:]):
+        kill_and_resume(config, config.with_suffix(".runs"), int(sys.argv[1]))
+
+
+def kill_and_resume(config: Path, folder: Path, stride: int) -> None:
+    """An undisturbed run, then one that is killed before each ``stride``-th write."""
 
     def case(name: str, kill: int) -> bool:
         """Returns whether the kill point was reached."""
@@ -89,7 +95,8 @@ def main() -> None:
             if in_child(lambda: void(simulate(resume=found[0]))):
                 raise SystemExit(f"{name}: could not be resumed")
         if found and (killed or not kill):
-            line = json.dumps({"case": name, "sha256": digest(found[0])})
+            said = {"config": config.stem, "case": name, "sha256": digest(found[0])}
+            line = json.dumps(said)
             with SAYING:
                 builtins.print(line, flush=True)
         return killed
@@ -98,10 +105,9 @@ def main() -> None:
     number, reached = 1, True
     with ThreadPoolExecutor(AT_ONCE) as pool:  # their work is in forks, one core each
         while reached:
-            numbers = [number + STRIDE * index for index in range(AT_ONCE)]
+            numbers = [number + stride * index for index in range(AT_ONCE)]
             reached = all(pool.map(lambda n: case(f"killed before write {n}", n), numbers))
-            number += AT_ONCE * STRIDE
-    case("uninterrupted again", 0)
+            number += AT_ONCE * stride
 
 
 def void(value: object) -> None:
@@ -110,7 +116,6 @@ def void(value: object) -> None:
 
 AT_ONCE = 2
 SAYING = threading.Lock()
-STRIDE = int(os.environ.get("KILL_STRIDE", "5"))
 
 if __name__ == "__main__":
     main()

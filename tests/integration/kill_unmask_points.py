@@ -1,9 +1,10 @@
 """For test_kill_unmask_points.py: SIGKILL a server at its n-th durable write, start it again, tell
 what its hospitals were asked.
 
-    python -m tests.integration.kill_unmask_points FOLDER STRIDE [blind]
+    python -m tests.integration.kill_unmask_points FOLDER STRIDE STRIDE
 
-One line of JSON per case. Every case is a fork of this process. Server and hospitals die together,
+The first stride is of plain sums, the second of sums that the server doesn't see (``blind``). One
+line of JSON per case. Every case is a fork of this process. Server and hospitals die together,
 but a hospital's memory is on disk before its answer exists, as a real one's is; so is the log of
 what it was asked.
 """
@@ -173,8 +174,13 @@ def model_digest(folder: Path, run: Path) -> str:
 
 
 def main() -> None:
-    root, stride = Path(sys.argv[1]), int(sys.argv[2])
-    config = parse_config(TOML + ("blind = true\n" if sys.argv[3:] == ["blind"] else ""))
+    kill_and_go_on(Path(sys.argv[1]) / "seen", int(sys.argv[2]), "")
+    kill_and_go_on(Path(sys.argv[1]) / "blind", int(sys.argv[3]), "blind = true\n")
+
+
+def kill_and_go_on(root: Path, stride: int, more: str) -> None:
+    """An undisturbed run, then one that is killed before each ``stride``-th write."""
+    config = parse_config(TOML + more)
 
     def case(number: int) -> bool:
         folder = root / f"case-{number}"
@@ -188,7 +194,8 @@ def main() -> None:
         kept = sorted(path.name for path in folder.glob("runs/*/journal/[a-z]*"))
         if in_child(lambda: serve(folder, config)) if killed else False:
             raise SystemExit(f"case {number}: could not go on")
-        print(json.dumps(told(folder, killed, kept)), flush=True)
+        said = {"blind": bool(more)} | told(folder, killed, kept)
+        print(json.dumps(said), flush=True)
         return killed
 
     case(0)
