@@ -18,7 +18,7 @@ from tests.campaign.play import follow, inside
 from tests.campaign.space import LEFT_OUT, TASKS, space, without_values
 from wardround.common.config.load import Config, parse_config
 
-CASES = int(os.environ.get("CAMPAIGN_CASES", "24"))
+CASES = int(os.environ.get("CAMPAIGN_CASES", "16"))
 SEED = int(os.environ.get("CAMPAIGN_SEED", "25"))
 
 
@@ -29,11 +29,8 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
 
 @cache
 def drawn() -> list[Case]:
-    """Every kind of task, every check beside a run six times; `make chaos` has many more.
-
-    Without one of batches of one row under privacy, each of which is examined: 20 s, and more."""
-    found = islice(cases(SEED), CASES + 1)
-    return [one for one in found if (SEED, one.number) != (25, 28)][:CASES]
+    """Every check beside a run four times, eight kinds of task; `make chaos` has many more."""
+    return [*islice(cases(SEED), CASES)]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -69,11 +66,11 @@ def _keys(table: str) -> list[str]:
 def test_every_two_values_meet_in_the_end() -> None:
     """Pairs that meet grow as they should: what is drawn isn't the same again and again."""
     met = set()
-    for case in islice(cases(3), 200):
+    for case in islice(cases(3), 60):
         if case.kind == "binary":
             items = [(key, repr(value)) for key, value in case.settings.items()]
             met |= {frozenset(pair) for pair in zip(items, items[1:], strict=False)}
-    assert len(met) > 200
+    assert len(met) > 120
 
 
 def test_advice_is_followed_as_it_is_said() -> None:
