@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -67,8 +68,17 @@ SITES = {
 }
 """All imports, at whatever depth, of what the plain install lacks (formats of data apart)."""
 WALK = """
-import builtins, importlib, sys
-blocked, sides = set(sys.argv[1].split(",")), sys.argv[2].split(",")
+import builtins, importlib, json, os, sys
+import flwr.app, flwr.clientapp, flwr.serverapp, opacus, scipy.stats  # once for all cases
+modules, cases = json.load(sys.stdin)
+for number, (sides, blocked) in enumerate(cases):
+    child = os.fork()
+    if not child:
+        break
+    if os.waitpid(child, 0)[1]:
+        sys.exit(1)
+else:
+    sys.exit()
 real = builtins.__import__
 def checked(name, globals=None, *rest):
     by = str((globals or {}).get("__name__"))
@@ -76,13 +86,15 @@ def checked(name, globals=None, *rest):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     return real(name, globals, *rest)
 builtins.__import__ = checked
-for module in sys.stdin.read().split():
+for module in modules:
     if module.split(".")[1] in sides:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            print(module, error.name)
+            print(number, module, error.name)
+sys.stdout.flush()
 """
+"""Each case in a fork: what a side imports, with packages that aren't there."""
 
 
 def packages(extra: str | None) -> set[str]:
@@ -132,40 +144,46 @@ def test_what_extras_bring_is_imported_where_it_is_known() -> None:
     assert found == SITES
 
 
-@pytest.mark.parametrize(
-    ("sides", "blocked", "missing"),
-    [
-        # reports are written by others, a driver is imported where a database is opened, what runs
-        # a chat template where one is rendered
-        (
-            ("client", "common"),
-            BROUGHT,
-            {
-                "wardround.common.run.report.from_run",
-                "wardround.common.run.report.page",
-                "wardround.common.tasks.text.causal.bounded",
-                *DRIVERS,
-                *SERVING,
-            },
-        ),
-        (("server", "common"), BROUGHT - packages("server") - {"starlette"}, set()),
-        (
-            ("simulations",),
-            BROUGHT - packages("simulate"),
-            {"wardround.simulations.search.study"},
-        ),
-    ],
-    ids=["wardround", "wardround[server]", "wardround[simulate]"],
-)
-def test_a_side_is_imported_with_what_is_installed_for_it(sides, blocked, missing) -> None:
-    command = [sys.executable, "-c", WALK, ",".join(blocked), ",".join(sides)]
-    done = subprocess.run(
-        command, input="\n".join(modules()), capture_output=True, text=True, check=True
-    )
-    lacking = {line.split()[0] for line in done.stdout.splitlines()}
-    assert {one for one in lacking if not any(one.startswith(m) for m in missing)} == set()
-    assert missing <= lacking, "the walk sees what is missing"
-    assert done.stdout.count("\n") < 20
+INSTALLED = {
+    # reports are written by others, a driver is imported where a database is opened, what runs
+    # a chat template where one is rendered
+    "wardround": (
+        ("client", "common"),
+        BROUGHT,
+        {
+            "wardround.common.run.report.from_run",
+            "wardround.common.run.report.page",
+            "wardround.common.tasks.text.causal.bounded",
+            *DRIVERS,
+            *SERVING,
+        },
+    ),
+    "wardround[server]": (
+        ("server", "common"),
+        BROUGHT - packages("server") - {"starlette"},
+        set[str](),
+    ),
+    "wardround[simulate]": (
+        ("simulations",),
+        BROUGHT - packages("simulate"),
+        {"wardround.simulations.search.study"},
+    ),
+}
+"""Sides, packages that aren't there, modules that can't be imported then."""
+
+
+def test_a_side_is_imported_with_what_is_installed_for_it() -> None:
+    cases = [(sides, sorted(blocked)) for sides, blocked, _ in INSTALLED.values()]
+    given = json.dumps([modules(), cases])
+    command = [sys.executable, "-c", WALK]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=True)
+    for number, (name, (_, _, missing)) in enumerate(INSTALLED.items()):
+        said = [line.split() for line in done.stdout.splitlines()]
+        lacking = {line[1] for line in said if line[0] == str(number)}
+        left = {one for one in lacking if not any(one.startswith(m) for m in missing)}
+        assert left == set(), name
+        assert missing <= lacking, f"{name}: the walk sees what is missing"
+        assert len(lacking) < 20
 
 
 def test_the_example_data_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

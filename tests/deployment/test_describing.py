@@ -26,11 +26,6 @@ name = "parts"
 kind = "pca"
 columns = ["first", "second"]
 [[procedure.analyses]]
-name = "illness"
-kind = "regression"
-family = "logistic"
-formula = "ill ~ first + second"
-[[procedure.analyses]]
 name = "both"
 kind = "crosstab"
 rows = "ill"
@@ -90,7 +85,7 @@ def check_statistics(made: StandingNetwork, id: str, expected: Path) -> None:
     """Masked, between processes, what came to every hospital has the bytes of a plain simulation;
     counts in words, several key exchanges of others beside it."""
     assert made.row(id).state == "complete", made.tails()
-    files = {"statistics.json", "parts.csv", "parts_loadings.csv", "illness.csv", "both.csv"}
+    files = {"statistics.json", "parts.csv", "parts_loadings.csv", "both.csv"}
     for name in made.names:
         folder = made.kit(name) / "results" / made.sent[id].run
         for file in files:

@@ -63,8 +63,8 @@ CLIENT = {
     "is burnt": dict(place=f"{FOLDERS}.burn", when="after"),
 }
 SUITE = (
-    *("is claimed", "before a commit", "has its package", "before a delivery is noted"),
-    *("is kept", "trains", "has kept it", "has its results", "before it is burnt"),
+    *("is claimed", "before a commit", "before a delivery is noted"),
+    *("is kept", "has kept it", "before it is burnt"),
 )
 """With the suite."""
 

@@ -157,19 +157,19 @@ def test_examples_are_protected(folder: Path) -> None:
     assert {"f1", "precision", "recall"} <= set(result.rounds[-1]["overall"]["test"])  # noised
 
 
-@pytest.mark.parametrize("kind", ["tokens", "sequence"])
 @pytest.mark.parametrize(
-    ("tuning", "form", "more"),
+    ("kind", "tuning", "form", "more"),
     [
-        ("lora", "bookkeeping", {"base_dtype": "int8"}),
-        ("ffa_lora", "bookkeeping", {}),
-        ("full", "bookkeeping", {}),
-        ("adalora", "functional", {"base_dtype": "bf16"}),
-        ("dora", "functional", {"base_dtype": "nf4"}),
-        ("ia3", "functional", {}),
-        ("prompt", "functional", {"prompt_tokens": 4}),
-        ("lora", "opacus", {}),
-        ("full", "opacus", {}),
+        ("tokens", "lora", "bookkeeping", {"base_dtype": "int8"}),
+        ("sequence", "ffa_lora", "bookkeeping", {}),
+        ("tokens", "full", "bookkeeping", {}),
+        ("sequence", "full", "bookkeeping", {}),
+        ("sequence", "adalora", "functional", {"base_dtype": "bf16"}),
+        ("tokens", "dora", "functional", {"base_dtype": "nf4"}),
+        ("tokens", "ia3", "functional", {}),
+        ("sequence", "prompt", "functional", {"prompt_tokens": 4}),
+        ("sequence", "lora", "opacus", {}),
+        ("tokens", "full", "opacus", {}),
     ],
 )
 def test_clipped_gradients_are_those_of_autograd(folder, kind, tuning, form, more) -> None:

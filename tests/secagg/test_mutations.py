@@ -71,7 +71,7 @@ changes = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=220)
+@settings(deadline=None, max_examples=80)
 @given(st.sampled_from(KINDS), st.integers(0, 4), changes)
 def test_one_changed_message_costs_at_most_its_own_hospitals_part(kind, victim, change) -> None:
     name, done = f"h{victim:02d}", []
@@ -241,7 +241,7 @@ def test_another_message_in_its_place_is_refused(stages, kind) -> None:
                 stages.messages[kind][1](data)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.sampled_from(KINDS), st.binary(max_size=400))
 def test_any_bytes_are_refused_with_nothing_but_a_sentence(stages, kind, data) -> None:
     good, receive = stages.messages[kind]
@@ -284,7 +284,7 @@ FIELDS = {
 }
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(st.data())
 def test_well_formed_messages_with_any_fields_are_answered_or_refused(stages, data) -> None:
     kind = data.draw(st.sampled_from(sorted(FIELDS)))
