@@ -34,6 +34,7 @@ OTHER = {
     "simulation.baselines": "false",
     "simulation.threads": "2",
     "simulation.executor": "'sequential'",
+    "simulation.masks": "'emulated'",
     "simulation.ray_address": "'auto'",
     "tracking.to": '["mlflow"]',
     "tracking.folder": "'figures'",
