@@ -34,13 +34,12 @@ REASONS: dict[str, dict[str, str]] = {
         "_processes": "as _team",
         "_folder": "as _team: who may read what they exchange",
     },
-    "common/model/test_activations.py": {
-        "_forward_hooks": "torch's: a model is left without hooks of ours"
-    },
     "common/privacy/test_noise.py": {
         "_table": "64 bits of a distribution are seen in its table, in no number of draws",
         "_decompose": "its bounds are a theorem's conditions",
         "_LARGEST_TABLE": "as _decompose",
+        "_OPEN": "marks what 16 bits leave open in a table",
+        "_PIECE": "draws are made piece by piece of the stream",
     },
     "common/process/test_main.py": {
         "_load": "a package that isn't installed, in one where all are"
@@ -88,6 +87,12 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "secagg/test_secrets.py": {"_key_polynomial": _SECRET, "_self_polynomial": _SECRET},
     "server/provision/test_kits.py": {"_KIT_FILES": "a kit holds these files and no other"},
+    "server/rounds/test_commits.py": {
+        "_is_due": "when the disk is asked, decided by the test instead of by a clock",
+        "_join": "as _is_due: what the disk is asked, it has confirmed here",
+        "_working": "the thread whose error is still to be told",
+        "_thread": "as _working",
+    },
     "server/secagg/test_journal.py": {
         "_read_head": "the memory that one reading takes, without the rest of a start",
         "_read_vector": "as _read_head",

@@ -25,7 +25,8 @@ class FedNova(LocalAlgorithm):
 
     @staticmethod
     def sent(start: NDArray[Any], trained: NDArray[Any], steps: Any) -> NDArray[Any]:
-        return start + (trained - start) / np.asarray(steps, trained.dtype)
+        sent: NDArray[Any] = start + (trained - start) / np.asarray(steps, trained.dtype)
+        return sent
 
     def finish(self, arrays: Arrays, steps: int, lr: float) -> dict[str, Arrays]:
         for name, x in self.start.items():

@@ -242,7 +242,7 @@ class CohortKeyReply:
 
     def to_records(self) -> Content:
         who: dict[str, Any] = {str(i): list(of) for i, of in enumerate(self.messages.values())}
-        said = {str(i): message for i, message in enumerate(self.messages)}
+        said: dict[str, Any] = {str(i): message for i, message in enumerate(self.messages)}
         return Content(
             {
                 m.CONFIG: ConfigRecord(who | refused_values(self.refused)),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from flwr.app import RecordDict
@@ -124,7 +125,7 @@ class RingSums(GroupSums):
         """The sum of the clients' exact sections, M x 3; ``clipped``: of all together. Raises
         ProtocolRefused for a number that can't be summed."""
         values = np.zeros((len(changes), self.layout.exact_size))
-        own = {
+        own: dict[str, Any] = {
             COUNT: 1.0,
             WEIGHT: weights,
             LOSS: changes.losses * weights,
