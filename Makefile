@@ -55,6 +55,8 @@ test coverage: export OMP_WAIT_POLICY = PASSIVE
 # five), and pytest keeps what it made of the tests (12 s less of each worker's 24), also where
 # PYTHONDONTWRITEBYTECODE is set
 test coverage: export PYTHONDONTWRITEBYTECODE =
+# a worker's models are small: more threads than one each only wait for one another
+test coverage: export OMP_NUM_THREADS = 1
 COMPILE = $(BIN)/python -m compileall -q -j 2 client common server simulations
 
 test: $(VENV)/.dev

@@ -29,9 +29,27 @@ ALONE = (
     "test_distributed.py",
 )
 
+# of two workers one is busy with those; the other begins with what takes long, not ends with it
+LONG = (
+    "campaign",
+    "test_kill_resume.py",
+    "test_kill_unmask.py",
+    "test_kill_unmask_points.py",
+    "test_text.py",
+    "test_imaging.py",
+    "test_extras.py",
+    "test_private.py",
+    "test_contract.py",
+    "secagg",
+    "process",
+)
+
 # a busy machine is no failure: nothing is timed
 hypothesis.settings.register_profile(
-    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "untimed",
+    deadline=None,
+    max_examples=50,  # where a test doesn't say how many
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("untimed")
 
@@ -43,10 +61,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.import_plugin("tests.federate")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    late = []
     for item in items:
-        if set(ALONE) & set(item.path.relative_to(TESTS).parts):
+        parts = set(item.path.relative_to(TESTS).parts)
+        late.append(0 if parts & set(ALONE) else 1 if parts & set(LONG) else 2)
+        if not late[-1]:
             item.add_marker(pytest.mark.xdist_group("alone"))
+    if hasattr(config, "workerinput"):
+        order = sorted(range(len(items)), key=late.__getitem__)
+        items[:] = [items[number] for number in order]
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """What is made from here to the end of the collection stays, too: no looking for garbage."""
+    gc.disable()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -54,6 +83,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     them again, and Flower's bulyan collects once for each hospital and round."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
