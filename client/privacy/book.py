@@ -28,8 +28,9 @@ from wardround.client.privacy.entries import Entry, Limit, Spent, check_unit, ho
 from wardround.client.privacy.ledger_files import connect, damaged, dump, make_files
 from wardround.common.errors import PrivacyRefused
 
-BOOK = "hospitals.sqlite"
-"""The book's name in a run's folder of ledgers."""
+BOOK = "_hospitals.sqlite"
+"""The book's name in a run's folder of ledgers. No hospital's name begins so: a ledger of its own
+is called by its hospital."""
 
 
 class Balance(NamedTuple):

@@ -215,9 +215,10 @@ class Facts:
 
     def _privacy(self) -> Lines:
         secure, privacy = self.config.secure_aggregation, self.config.privacy
+        emulated = " (emulated: no keys or masks)" * (self.summary.get("masks") == "emulated")
         lines = [
-            f"- Secure aggregation: only sums over at least {secure.min_cohort} hospitals were "
-            "opened"
+            f"- Secure aggregation{emulated}: only sums over at least {secure.min_cohort} "
+            "hospitals were opened"
             if secure.enabled
             else "- **No secure aggregation**: the coordinator saw each hospital's updates"
         ]

@@ -6,8 +6,9 @@ by itself up to 64 clients. Of thousands the sums are emulated (``common/secagg/
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from wardround.common.config.load import Config
 from wardround.common.secagg.graph import COMPLETE
@@ -48,6 +49,15 @@ def masks_of(config: Config, clients: int) -> Masks:
         needs = f"{why} needs the real protocol of secure aggregation, of {clients} clients"
         return Masks("protocol", [needs] if config.procedure.trains else [])
     return Masks("emulated", [EMULATED])
+
+
+def recorded(now: Masks, before: Mapping[str, Any]) -> str:
+    """What ``run.json`` has of a run's masks. One that was gone on with in another way has rounds
+    of both: then it was emulated, so that nobody reads of keys that some of its rounds hadn't.
+
+    before : its entries so far
+    """
+    return "emulated" if before.get("masks") == "emulated" else now.kind
 
 
 def _only_real(config: Config) -> str:

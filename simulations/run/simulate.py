@@ -42,6 +42,7 @@ from wardround.simulations.executors.on_ray import RAY, Recipe, check_ray, on_ra
 from wardround.simulations.given.held import GivenData
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population.hospitals import Population
+from wardround.simulations.population.masks import recorded
 from wardround.simulations.run.begun import (
     GIVEN,
     begun_settings,
@@ -110,7 +111,7 @@ def simulate(
     ):
         if resume is not None:
             take_up(run, settings)
-        run.update(titles=population.titles, masks=population.masks.kind)
+        run.update(titles=population.titles, masks=recorded(population.masks, run.summary()))
         if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
             population.create_ledgers()
         return _run(settings, task, population, scenario, run, observer)

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.client.privacy.book import Book, SharedBook
+from wardround.client.privacy.book import BOOK, Book, SharedBook
 from wardround.client.privacy.entries import Entry, Limit
 from wardround.client.privacy.ledger import Ledger
 from wardround.common.errors import PrivacyRefused
+from wardround.common.names import is_name
 from wardround.common.privacy.accounting import Release
 
 LIMIT = Limit(2.0, 1e-5, "example")
@@ -40,7 +41,7 @@ def entry(number: int, cost: int = 0, side: str = "") -> Entry:
 
 @pytest.fixture
 def book(tmp_path: Path) -> Book:
-    return Book.create(tmp_path / "hospitals.sqlite")
+    return Book.create(tmp_path / BOOK)
 
 
 one_payment = st.dictionaries(st.sampled_from(NAMES), st.integers(0, len(COSTS) - 1), min_size=1)
@@ -56,7 +57,7 @@ def test_each_hospital_pays_and_is_refused_as_by_a_ledger_of_its_own(
     payments: list[tuple[dict[str, int], str]],
 ) -> None:
     folder = tmp_path_factory.mktemp("book")
-    book = Book.create(folder / "hospitals.sqlite")
+    book = Book.create(folder / BOOK)
     own = {name: Ledger.create(folder / f"{name}.sqlite", name, durable=False) for name in NAMES}
     for number, (who, side) in enumerate(payments):
         asked: dict[Entry, list[str]] = {}
@@ -93,6 +94,12 @@ def test_a_request_that_was_paid_for_is_paid_once_and_by_who_has_not(book: Book)
     book.spend({one: ["a"]}, LIMIT)
     assert len(book.entries_of("a")) == 2
     assert book.find(one.request, "c") is None and book.hospitals() == ["a", "b"]
+
+
+def test_no_hospitals_own_ledger_is_called_as_the_book() -> None:
+    """One that was called 'hospitals' took the book's place: a run with it couldn't be gone on
+    with, and its own ledger 'couldn't be trusted'."""
+    assert not is_name(BOOK.removesuffix(".sqlite"))
 
 
 def test_facts_are_each_hospitals_own(book: Book) -> None:

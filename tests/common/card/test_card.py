@@ -106,6 +106,12 @@ def test_what_a_hub_has_no_name_for_has_no_index(task: str, kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("masks", "said"), [("emulated", True), ("protocol", False)])
+def test_emulated_masks_are_not_sold_as_masks(masks: str, said: bool) -> None:
+    text = card_text(facts(simulated=True, summary={"members": 4, "masks": masks}), CardTable())
+    assert ("no keys or masks" in text) is said and "Secure aggregation" in text
+
+
 @pytest.mark.parametrize(("changed", "said"), [({"simulated": True}, True), ({}, False)])
 def test_a_simulation_says_so(changed: dict[str, Any], said: bool) -> None:
     assert ("**Simulated**" in card_text(facts(**changed), CardTable())) is said

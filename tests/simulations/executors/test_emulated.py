@@ -32,7 +32,7 @@ from wardround.simulations import parse_config, simulate
 from wardround.simulations.clients import Clients
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population.hospitals import Population
-from wardround.simulations.population.masks import masks_of
+from wardround.simulations.population.masks import Masks, masks_of, recorded
 from wardround.simulations.run.begun import new_run
 
 CLIENTS = 7
@@ -205,6 +205,14 @@ def test_of_many_clients_masks_are_emulated_unless(text: str, masks: str, told: 
     found = masks_of(config, 65)
     assert found.kind == masks and (told in found.told[0] if told else not found.told)
     assert masks_of(config, 64).kind in ("protocol", "none") and not masks_of(config, 64).told
+
+
+def test_a_run_of_both_kinds_of_rounds_is_told_as_emulated() -> None:
+    """``simulation.masks`` doesn't shape the model, so ``--resume`` may change it."""
+    (real, emulated) = (Masks(kind, []) for kind in ("protocol", "emulated"))
+    assert recorded(real, {}) == recorded(real, {"masks": "protocol"}) == "protocol"
+    assert recorded(emulated, {}) == recorded(emulated, {"masks": "protocol"}) == "emulated"
+    assert recorded(real, {"masks": "emulated"}) == "emulated"
 
 
 def test_what_needs_the_protocol_refuses_emulation_by_its_key() -> None:
