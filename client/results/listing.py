@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wardround.client.results.figures import OWN, REPORT, read_own
 from wardround.client.results.left import LEFT, read_left
-from wardround.client.results.page import human_bytes, number
+from wardround.client.results.page import number
 from wardround.client.results.receiver import COMPLETE, ENDED, ENDED_FORMAT, RESULTS, End
 from wardround.client.site.ledger import AUDIT
 from wardround.common.audit.chain import read_log
@@ -17,6 +17,7 @@ from wardround.common.audit.verify import history
 from wardround.common.errors import ResultsRefused, WardroundError
 from wardround.common.results.package import list_digest, read_list, verify_folder
 from wardround.common.results.places import found_in
+from wardround.common.run.traffic import human_bytes
 
 _STATE = "state"
 

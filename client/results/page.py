@@ -26,6 +26,7 @@ from wardround.common.figures.figure import (
 from wardround.common.offline_page import document
 from wardround.common.offline_page import table as table_of
 from wardround.common.protocol.names import HELD_OUT, SPLITS
+from wardround.common.run.traffic import human_bytes
 
 _PROTECTIONS = {
     "none": "in plain",
@@ -69,15 +70,6 @@ def page(
 def number(value: Any) -> str:
     """Three decimals; a dash where there is no finite number."""
     return f"{value:.3f}" if is_number(value) else "–"
-
-
-def human_bytes(size: float) -> str:
-    """Bytes in the unit that reads best, powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def _answer(found: OwnFigures, table: FigureTable, left: Left, split: str) -> str:

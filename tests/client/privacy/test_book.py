@@ -102,6 +102,16 @@ def test_no_hospitals_own_ledger_is_called_as_the_book() -> None:
     assert not is_name(BOOK.removesuffix(".sqlite"))
 
 
+def test_who_has_spent_all_is_refused_beside_those_who_have_not(book: Book) -> None:
+    number = 0
+    while not book.spend({entry(number): ["a"]}, LIMIT):
+        number += 1
+    assert number > 0  # one payment is within the limit, so b's and c's first are
+    for beside in (["a", "b"], ["c", "a"]):
+        assert set(book.spend({entry(number): beside}, LIMIT)) == {"a"}
+    assert [len(book.entries_of(name)) for name in NAMES] == [number, 1, 1]
+
+
 def test_facts_are_each_hospitals_own(book: Book) -> None:
     book.page("a").remember("sizes", "5 1 2")
     book.page("b").remember("sizes", "7 1 2")
