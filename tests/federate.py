@@ -197,9 +197,10 @@ def federate(tmp_path: Path) -> Federate:
             )
             for name, shard in shards.items()
         }
+        shared = SharedBook(book) if book is not None else None
         for hospital in hospitals.values() if config.privacy.enabled else []:
             hospital.ledger_path = tmp_path / f"{hospital.name}.sqlite"
-            hospital.book = SharedBook(book) if book is not None else None
+            hospital.book = shared
             create_ledger(hospital)
 
         def open_hospital(context: Context) -> Hospital:

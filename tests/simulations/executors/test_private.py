@@ -123,6 +123,27 @@ def test_who_has_no_budget_left_refuses_and_is_asked_no_more(
     assert len(rows) < 6 and max(times.values()) == 2
 
 
+def test_who_is_asked_the_same_again_has_paid_for_it(settings, federation, make_hospitals) -> None:
+    """The first attempt at a round fails, as one client does: five have paid, and pay no more."""
+    shards = make_hospitals(SIZES)
+    most = f"min_clients = {len(shards)}\nround_attempts = 2\nretry_wait_s = 0.0\n"
+    config, runs = settings(text("one noise", federation=most)), []
+    for executor in (None, make_executor("cohort")):
+        failed: list[str] = []
+
+        def once(message: Any, client: str) -> str | None:
+            if message.metadata.message_type != "train" or client != "h03" or failed:
+                return None
+            failed.append(client)
+            return "it was switched off"
+
+        run, book = federation(config, shards, executor=executor, intercept=once)
+        assert failed and len(run.recorder.rows) == 2
+        runs.append(paid(book, shards))
+    assert runs[0] == runs[1]
+    assert {len([one for one in of if one[2] == "training"]) for of in runs[1]} == {2}
+
+
 @pytest.mark.parametrize("damage", ["missing", "emptied"])
 def test_a_ledger_that_can_not_vouch_stops_its_own_hospital(
     settings, federation, make_hospitals, tmp_path, damage
