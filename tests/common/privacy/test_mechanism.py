@@ -83,6 +83,13 @@ def test_noise_is_added_to_whole_numbers_without_rounding(
     assert np.abs(grid.round(values)).max(initial=0) <= 2**52
 
 
+@pytest.mark.parametrize("most", [1, 2, 1000])
+def test_no_rounded_number_is_beyond_what_the_ring_has_room_for(most: int) -> None:
+    """Also where one is, and the others are small."""
+    found = Grid(0.5, 1.0, 4).round(0.5 * np.array([most, most + 1, -most - 3, 0.2]), most)
+    assert found.tolist() == [most, most, -most, 0]
+
+
 @given(st.floats(1e-6, 1e6), st.integers(1, 10**8), st.floats(0.1, 30))
 def test_local_noise_in_steps_does_not_depend_on_the_sensitivity(
     sensitivity: float, dimension: int, z: float

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from wardround.client.data.hospital import Place
@@ -253,7 +253,8 @@ def test_no_grid_between_machines_emulates() -> None:
     assert not HospitalGrid.emulates_masks and "emulates_masks" not in vars(HospitalGrid)
 
 
-@given(st.integers(70, 200), st.integers(0, 2**32), st.floats(0.0, 0.4), st.floats(0.0, 0.5))
+@given(st.integers(70, 200), st.integers(0, 2**32), st.floats(0.0, 0.4), st.floats(0.0, 1.0))
+@example(80, 1, 0.0, 1.0)  # nobody helps
 def test_what_opens_an_emulated_sum_is_what_opens_one_with_keys(
     clients: int, seed: int, gone: float, silent: float
 ) -> None:
