@@ -67,19 +67,20 @@ from wardround.common.text import one_line
 
 log = logging.getLogger("wardround.client")
 
+_WARNED = "there is something about its data that its IT should look at: its own log says what"
 Handler = Callable[[Content, Hospital, ClientState], Content]
 
 
 def create_client_app(
     open_hospital: Callable[[Context], Hospital],
     models: ModelCache | None = None,
-    outward: Callable[[str], str] | None = None,
+    outward: Callable[[Exception], str] | None = None,
 ) -> ClientApp:
     """A ClientApp whose contexts are turned into hospitals by ``open_hospital``.
 
     models : where the built model is kept; a new place by default
-    outward : what may leave of an error's or a warning's text: by default no path; a simulation,
-        whose reader is at the same machine, says ``str``
+    outward : what may leave of an error: by default nothing of the hospital's own; a simulation,
+        whose reader is at the same machine, says ``reason_of``
     """
     told = outward or Outward()
     app = ClientApp()
@@ -96,7 +97,7 @@ def create_client_app(
 
         return answer
 
-    app.query("describe")(answering(partial(describe, told)))
+    app.query("describe")(answering(describe))
     app.query("statistics")(answering(statistics))
     app.query("sums")(answering(answer_step))
     app.query("letters")(answering(answer_letters))
@@ -116,29 +117,31 @@ def create_client_app(
     return app
 
 
-def failure_reply(message: Message, error: Exception, told: Callable[[str], str] = str) -> Message:
+def failure_reply(
+    message: Message, error: Exception, told: Callable[[Exception], str] = reason_of
+) -> Message:
     """The reply to a request that ended with an error, of which ``told`` says what may leave."""
     reason = reason_of(error)
     if not isinstance(error, WardroundError):
         log.debug("a request failed", exc_info=error)  # only the hospital may see its text
-    if (line := one_line(told(reason))) != one_line(reason):
+    if (line := one_line(told(error))) != one_line(reason):
         log.warning("%s", reason)  # the whole of it stays here
     return error_reply(message, line, code_for(error))
 
 
-def describe(
-    told: Callable[[str], str], content: Content, hospital: Hospital, state: ClientState
-) -> Content:
+def describe(content: Content, hospital: Hospital, state: ClientState) -> Content:
     """Who this is, how many rows it has, and whether it computes on a GPU."""
     DescribeRequest.from_records(content)
-    # what a warning says of one hospital's rows is not for a server that may see sums only
+    # warnings name files, columns and counts; what they say of one hospital's rows is not for a
+    # server that may see sums only
     warnings = hospital.warnings()
+    joint = hospital.config.procedure.joint
+    hidden = joint or is_secure(hospital) or hospital.config.privacy.enabled
+    shown = [] if hidden else warnings
     if not hospital.simulated:  # a simulation tells all hospitals' lines itself
         for line in warnings:
             log.warning(line)
-    joint = hospital.config.procedure.joint
-    hidden = joint or is_secure(hospital) or hospital.config.privacy.enabled
-    shown = [] if hidden else [*map(told, warnings)]
+        shown = [f"{hospital.name}: {_WARNED}"] if shown else []
     if len(shown) > MOST_WARNINGS:
         rest = len(shown) - MOST_WARNINGS + 1
         shown = [*shown[: MOST_WARNINGS - 1], f"{hospital.name}: {rest} more stand in its own log"]

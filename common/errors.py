@@ -21,6 +21,7 @@ WardroundError             one line for people: the thing, the place, the mend
 ├── ProvisionError         keys, certificates, start-up kits: missing, damaged, of another, expired
 │   └── DescriptionExpired    the signed description has ended, or isn't valid yet by the clock
 ├── PolicyRefused          a hospital's own site.toml forbids what was asked
+│   ├── PlanRefused           what is asked isn't what was signed, or accepted
 │   ├── PlanRejected          a person there has rejected the plan
 │   ├── WaitsForApproval      a person there hasn't decided on the plan yet
 │   ├── RulesEdited           its own files were edited since it accepted the plan
@@ -44,7 +45,12 @@ An error has its parts as fields, so that console, log, report and exception say
     WardroundError("no column 'age'", who="north (north.csv)", mend="add it, or leave it out")
 
 reads "north (north.csv): no column 'age'; add it, or leave it out". An error of one text is all
-``what``. Only the text travels in an error reply.
+``what``.
+
+A hospital's own words stay there: its files, columns, counts and categories are nobody else's.
+What leaves it of an error is ``told``, which is written of what was asked alone; where there is
+none, the fixed sentence of its kind. Only of kinds whose texts are made of the request, the plan
+and the protocol throughout (``tells``) the text itself leaves: ``outside_words``.
 """
 
 from __future__ import annotations
@@ -61,14 +67,20 @@ class WardroundError(Exception):
     who : whose fault it is: a hospital, and its file where one is at fault; '' where nobody's
     what : what is wrong, and where
     mend : what to do about it; '' where ``what`` says it or nothing helps
+    told : what may leave a hospital of it: made of what was asked, and of nothing that is the
+        hospital's own; '' where its kind says that
+    tells : of a kind: no text of it holds anything of a hospital's own, so it leaves as it is
+    outside : of a kind that doesn't tell: what leaves instead
     """
 
     exit_code = 1
     lasting = True
+    tells = False
+    outside = "it can't answer; that hospital's own log says why"
 
-    def __init__(self, what: str = "", *, who: str = "", mend: str = "") -> None:
+    def __init__(self, what: str = "", *, who: str = "", mend: str = "", told: str = "") -> None:
         super().__init__(what)
-        self.what, self.who, self.mend = what, who, mend
+        self.what, self.who, self.mend, self.told = what, who, mend, told
 
     def __str__(self) -> str:
         who = f"{self.who}: " if self.who else ""
@@ -91,6 +103,7 @@ class DataError(WardroundError):
     """A hospital's data is wrong: the message names file, line, column, never the cell's text."""
 
     exit_code = 3
+    outside = "its data don't fit the study; that hospital's own log says where and why"
 
 
 class Unreadable(DataError):
@@ -101,6 +114,7 @@ class TaskError(WardroundError):
     """A task can't be loaded or broke its contract."""
 
     exit_code = 4
+    outside = "its task can't be computed there; that hospital's own log says why"
 
 
 class StrategyError(WardroundError):
@@ -112,9 +126,13 @@ class StrategyError(WardroundError):
 class RequestRefused(WardroundError):
     """What the server asks isn't a request of the protocol, or doesn't fit this hospital."""
 
+    tells = True
+
 
 class ReplyRefused(WardroundError):
     """One reply was refused; ``str(error)`` is the reason."""
+
+    tells = True
 
 
 class ProtocolRefused(ReplyRefused):
@@ -124,6 +142,8 @@ class ProtocolRefused(ReplyRefused):
 class JointRefused(WardroundError):
     """A joint procedure ends at a party: what it got, or has, doesn't allow another step. The words
     are fixed, and all parties are told them."""
+
+    tells = True
 
 
 class SharesGiven(ProtocolRefused):
@@ -185,6 +205,7 @@ class PrivacyRefused(WardroundError):
     """What was asked would pass a hospital's privacy limit, or its ledger can't vouch for it."""
 
     exit_code = 9
+    outside = "its privacy budget, or its ledger, forbids it; that hospital's own log says why"
 
 
 class ProvisionError(WardroundError):
@@ -196,27 +217,46 @@ class ProvisionError(WardroundError):
 class DescriptionExpired(ProvisionError):
     """The federation's signed description isn't in force by this machine's clock."""
 
+    tells = True
+
 
 class PolicyRefused(WardroundError):
     """A hospital's own policy forbids it; the message names the key of ``site.toml``."""
 
     exit_code = 11
+    outside = "its own rules forbid it; that hospital's own log says which"
+
+
+class PlanRefused(PolicyRefused):
+    """A plan or request isn't one of what was signed, or of what the hospital has accepted."""
+
+    tells = True
 
 
 class PlanRejected(PolicyRefused):
-    """A person at the hospital has rejected the run's plan."""
+    """A person at the hospital has rejected the run's plan: with a reason that is for all."""
+
+    tells = True
 
 
 class WaitsForApproval(PolicyRefused):
     """A person at the hospital hasn't decided on the run's plan yet."""
 
+    tells = True
+
 
 class RulesEdited(PolicyRefused):
     """The hospital's own files aren't those any more that it accepted the plan under."""
 
+    outside = (
+        "its own files have changed since it accepted the plan, which is to be shown to it again"
+    )
+
 
 class StoppedAfterFailures(PolicyRefused):
     """The hospital takes no part any more, as it failed too often, until a person there looks."""
+
+    tells = True
 
 
 class NotEvaluating(PolicyRefused):
@@ -239,6 +279,7 @@ class StudyRefused(WardroundError):
     """A study can't be asked of this network, isn't there, or isn't what it says it is."""
 
     exit_code = 14
+    tells = True
 
 
 class StudyUnknown(StudyRefused):
@@ -264,6 +305,7 @@ class ResultsRefused(WardroundError):
     """Results of a study aren't those that the server signed, or can't be made or taken here."""
 
     exit_code = 15
+    outside = "it doesn't take these results; that hospital's own log says why"
 
 
 class ModelRefused(WardroundError):
@@ -290,9 +332,24 @@ class Interrupted(WardroundError):
     lasting = False
 
 
+def outside_words(error: Exception) -> str:
+    """What of an error may leave a hospital: nothing that is its own.
+
+    >>> outside_words(DataError("north.csv: line 3: column 'weight' has no number"))
+    "its data don't fit the study; that hospital's own log says where and why"
+    >>> outside_words(DataError("north.csv: it has 'weight'", told="there is no column 'age'"))
+    "there is no column 'age'"
+    """
+    if not isinstance(error, WardroundError):
+        return f"{type(error).__name__}; that hospital's own log says where"
+    if error.told:
+        return error.told
+    return reason_of(error) if error.tells else error.outside
+
+
 def reason_of(error: Exception) -> str:
-    """What may be told of an error: its text if it is ours, else where it happened, as its text
-    might quote a cell. Not whose it is: whoever asked knows whom.
+    """What a hospital's own log says of an error, and a simulation: its text if it is ours, else
+    where it happened, as its text might quote a cell. Not whose it is: whoever asked knows whom.
 
     >>> reason_of(DataError("no column 'age'", who="north", mend="add it"))
     "no column 'age'; add it"

@@ -15,7 +15,7 @@ from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.sizes import announced_rows
 from wardround.client.requests.received import ModelCache
 from wardround.client.state import ClientState
-from wardround.common.errors import ReplyRefused
+from wardround.common.errors import ReplyRefused, reason_of
 from wardround.common.flower.hosting import RUN_ID, error_reply, own_copy, timestamp
 from wardround.common.text import one_line
 
@@ -61,7 +61,7 @@ class Clients:
         if app is None:
             if hospitals is None:
                 raise ValueError("clients need an app or hospitals")
-            app = create_client_app(hospitals, self.models, str)
+            app = create_client_app(hospitals, self.models, reason_of)
         self._app = app
         self._run_config = dict(run_config or {})
         self._intercept: Interceptor = intercept or _nobody

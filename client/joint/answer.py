@@ -10,7 +10,7 @@ from wardround.client.data.hospital import Hospital
 from wardround.client.data.shard import kept_here
 from wardround.client.joint.kept import keep_part
 from wardround.client.state import ClientState
-from wardround.common.errors import DataError, JointRefused, PolicyRefused, RequestRefused
+from wardround.common.errors import DataError, JointRefused, PlanRefused, RequestRefused
 from wardround.common.joint.known import make_joint
 from wardround.common.joint.party import COORDINATOR, Me, Party, Turn
 from wardround.common.joint.sealing import Setting
@@ -44,7 +44,7 @@ def _seat(hospital: Hospital, state: ClientState) -> Seat:
     if hospital.name not in procedure.parties:
         raise RequestRefused("this hospital is no party of the procedure")
     if hospital.identity is None:
-        raise PolicyRefused("this hospital has no key to sign with: joint procedures need one")
+        raise PlanRefused("this hospital has no key to sign with: joint procedures need one")
     roster = {name: hospital.roster.get(name, b"") for name in procedure.parties}
     roster[COORDINATOR] = hospital.coordinator
 

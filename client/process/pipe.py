@@ -85,7 +85,7 @@ def told_error(error: Exception) -> Head:
     their kind alone, since their text may quote a cell."""
     if isinstance(error, WardroundError):
         kind = next(one for one in type(error).__mro__ if _KINDS.get(one.__name__) is one)
-        fields = {"what": error.what, "who": error.who, "mend": error.mend}
+        fields = {"what": error.what, "who": error.who, "mend": error.mend, "told": error.told}
         return {"kind": kind.__name__} | fields
     if isinstance(error, OSError):
         return {"kind": "OSError", "number": error.errno, "what": error.strerror or ""}
@@ -97,5 +97,5 @@ def read_error(head: Head) -> Exception:
     kind, what = str(head.get("kind")), one_line(str(head.get("what", "")), 4000)
     if kind == "OSError":
         return OSError(head.get("number"), what)
-    who, mend = str(head.get("who", "")), str(head.get("mend", ""))
-    return _KINDS.get(kind, WardroundError)(what, who=who, mend=mend)
+    who, mend, outside = (str(head.get(name, "")) for name in ("who", "mend", "told"))
+    return _KINDS.get(kind, WardroundError)(what, who=who, mend=mend, told=outside)

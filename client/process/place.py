@@ -65,13 +65,13 @@ class Surroundings:
 
     audit : takes lines on the data that were read, and on links
     witness : who knows how far the hospital's ledger had come
-    outward : what may leave of an error's or a warning's text
+    outward : what may leave of an error
     on_failure : is told purpose and reason of a failure that the server doesn't see
     """
 
     audit: Lines
     witness: Witness
-    outward: Callable[[str], str]
+    outward: Callable[[Exception], str]
     on_failure: Callable[[str, str], None]
 
 

@@ -20,7 +20,7 @@ from wardround.client.process.public_words import PublicWords
 from wardround.client.process.said import Said
 from wardround.client.site.outward import Outward
 from wardround.common.audit.log import AuditLog
-from wardround.common.errors import AuditError, TransportError, WardroundError
+from wardround.common.errors import AuditError, RequestRefused, TransportError, WardroundError
 from wardround.common.flower.content import decode_content, encode_content
 from wardround.common.flower.hosting import Message, received_message
 from wardround.common.manifest.manifest import MOST_BYTES
@@ -103,7 +103,7 @@ class Responder:
     study : id of the one of a network; '' in a federation that is one
     name : of that study, for people
     on_round : is told when a training request of a new round comes
-    outward : what may leave of an error's text; by default no path
+    outward : what may leave of an error; by default nothing of the hospital's own
     host : requests that the process answers itself, whatever was accepted, by type
     """
 
@@ -118,7 +118,7 @@ class Responder:
         on_round: Callable[[int], None],
         study: str = "",
         name: str = "",
-        outward: Callable[[str], str] | None = None,
+        outward: Callable[[Exception], str] | None = None,
         host: Mapping[str, Callable[[Content], Content]] | None = None,
     ) -> None:
         self._study, self._host = study, host or {}
@@ -155,7 +155,7 @@ class Responder:
         try:  # before anything of it comes: what isn't answered takes no room
             self._guard.may_begin(start.type, None)
         except WardroundError as error:
-            self._mailbox.put(*self._error(start, str(error), code=code_for(error)))
+            self._mailbox.put(*self._error(start, error))
             return ""
         kept = self._answers.find(self._guard.run, start.id)
         if kept is None:
@@ -181,7 +181,7 @@ class Responder:
             try:
                 content = decode_content(message.file, start.size_bytes, stored=True)
             except TransportError as error:
-                self._mailbox.put(*self._error(start, str(error)))
+                self._mailbox.put(*self._error(start, RequestRefused(str(error))))
                 return
             self._busy.add(start.id)
             self._dropped.discard(start.id)
@@ -205,7 +205,7 @@ class Responder:
             if start.kind == "reply" and start.study == self._study:
                 self._mailbox.take_back(start.id)
                 asked = start.model_copy(update={"id": start.reply_to})
-                self._mailbox.put(*self._error(asked, str(why), code=code_for(why)))
+                self._mailbox.put(*self._error(asked, why))
 
     def end(self, why: WardroundError) -> None:
         """The study is over: no answer leaves from now on, whatever is at work. ``run`` returns."""
@@ -230,7 +230,7 @@ class Responder:
             answer = self._answer(work)
             with self._lock:  # in one: who asks again finds it either at work or on its way
                 if self._over is not None and work.start.type not in self._host:
-                    answer = self._error(work.start, str(self._over), code=code_for(self._over))
+                    answer = self._error(work.start, self._over)
                 self._busy.discard(work.start.id)
                 self._dropped.discard(work.start.id)
                 self._mailbox.put(*answer)
@@ -265,19 +265,22 @@ class Responder:
                 reply = self._run_app(work)
                 if reply.has_error():
                     code = code_of(reply.error.code)
-                    return self._error(start, reply.error.reason or "no reason", number, code)
+                    said = RequestRefused(reply.error.reason or "no reason")  # by the app, for all
+                    return self._error(start, said, number, code)
                 content = reply.content
                 protection = self._guard.may_leave(start.type, content)
             return self._reply(start, content, number, protection)
         except AuditError:
             raise  # what can't be written down isn't done: the process ends
         except WardroundError as error:
-            return self._error(start, str(error), number, code_for(error))
+            return self._error(start, error, number)
         except OSError as error:
-            return self._error(start, f"its disk failed ({error.strerror})", number)
+            failed = RequestRefused(f"its disk failed ({error.strerror})")
+            return self._error(start, failed, number)
         except Exception as error:  # its text might quote a cell
             log.debug("a request failed", exc_info=True)
-            return self._error(start, f"{type(error).__name__} in the hospital's host", number)
+            failed = RequestRefused(f"{type(error).__name__} in the hospital's host")
+            return self._error(start, failed, number)
 
     def _run_app(self, work: _Work) -> Message:
         request = received_message(work.content, work.start.type, work.start.id)
@@ -321,15 +324,16 @@ class Responder:
         return reply, kept or body
 
     def _error(
-        self, start: Start, reason: str, number: int = 0, code: Code = Code.FAILED
+        self, start: Start, error: WardroundError, number: int = 0, code: Code | None = None
     ) -> _Answer:
-        line = f"{self._named}{start.type} refused: {one_line(reason, 1000)}"
+        line = f"{self._named}{start.type} refused: {one_line(str(error), 1000)}"
         # a plan is shown again and again until a person has decided, or the rules are others; and
         # results until there is room for them
         again = start.type == m.MANIFEST or start.type in self._host
         new = not again or self._said.is_new(start.type, line)
         log.log(logging.WARNING if new else logging.DEBUG, "%s", line)
-        return refusal(start, self._outward(reason), self._audit, number, code), None
+        code = code_for(error) if code is None else code
+        return refusal(start, self._outward(error), self._audit, number, code), None
 
 
 def reply_to(start: Start, size_bytes: int, digest: str) -> Start:

@@ -29,7 +29,7 @@ from wardround.client.site.terms import Terms
 from wardround.common.audit.lines import told
 from wardround.common.errors import (
     AuditError,
-    PolicyRefused,
+    PlanRefused,
     RequestRefused,
     StudyIsOver,
     StudyRefused,
@@ -192,14 +192,14 @@ class Studies:
         if OWN in self.works:
             return StudyRefused("this federation has no studies: it is one")
         if not start.study:
-            return PolicyRefused("this is a network: a request is about one of its studies")
+            return PlanRefused("this is a network: a request is about one of its studies")
         try:
             over = self.folders.over(start.study)
         except WardroundError as error:
             return error
         if over is not None:
             return StudyIsOver(f"the study is over here: {over.words}")
-        return PolicyRefused(_NONE)
+        return PlanRefused(_NONE)
 
     def request(self, message: Incoming) -> None:
         """Take a request that has come as a whole. That a study was broken off counts at once,
@@ -319,5 +319,8 @@ class Studies:
     def _refuse(self, start: Start, error: WardroundError) -> None:
         kit = self._house.kit()
         outward = Outward(self._house.data.path, folders=[kit.folder, Path.cwd()])
-        line = refusal(start, outward(str(error)), self._house.audit, code=code_for(error))
+        said = one_line(str(error), 1000)  # what leaves holds nothing of the hospital's own
+        if self._said.is_new(f"{start.study} {start.type}", said):
+            log.warning("study %s: %s refused: %s", start.study[:12], start.type, said)
+        line = refusal(start, outward(error), self._house.audit, code=code_for(error))
         self._house.mailbox.put(line)

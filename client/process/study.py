@@ -125,11 +125,11 @@ class StudyWork:
             host=host,
         )
 
-    def _outward(self, text: str) -> str:
+    def _outward(self, error: Exception) -> str:
         """By the data that the present terms name, and those that nothing could be made of:
         ``site.toml`` may name others."""
         terms, tried = self.rules.terms, self.rules.tried
-        return Outward(terms.data.path, tried.data.path, folders=self._folders)(text)
+        return Outward(terms.data.path, tried.data.path, folders=self._folders)(error)
 
     def _begin(self, run: str, terms: Terms) -> None:
         """Before a plan is looked at, in the responder's thread: what was edited or provisioned

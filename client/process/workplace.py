@@ -52,7 +52,7 @@ class Workplace:
     data : the study's, which follow the terms
     model_folder : where the hospital's own whole model is kept, if entries of it are personal
     witness : who knows how far the hospital's ledger had come
-    outward : what may leave of an error's or a warning's text
+    outward : what may leave of an error
     on_failure : as ``Place`` has it
     audit : takes lines on links
 
@@ -65,7 +65,7 @@ class Workplace:
         data: KeptData,
         model_folder: Path,
         witness: Witness,
-        outward: Callable[[str], str],
+        outward: Callable[[Exception], str],
         on_failure: Callable[[str, str], None],
         audit: Lines,
     ) -> None:

@@ -5,7 +5,7 @@ In a federation that is one there is one desk that plans wait on; in a network e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from wardround.client.site.study_text import (
 from wardround.client.sources.kept import Located
 from wardround.client.sources.readers import shown
 from wardround.client.sources.source import Asked
+from wardround.common.audit.lines import told
 from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import Config
 from wardround.common.durable.lock import lock_holder
@@ -334,17 +335,29 @@ def list_studies(folder: Path) -> list[str]:
             f"{folder}: this federation has no studies: it is one; its plans: wardround client "
             "approve KIT"
         )
-    lines = []
+    lines, refused = [], _refused(kit)
     for desk in desks(kit):
         study = desk.study
         if study is not None:
             purpose = one_line(study.purpose, 120)
-            lines.append(f"{study.id[:12]}  {study.name}  {_where(desk)}")
+            lines.append(f"{study.id[:12]}  {study.name}  {_where(desk, refused)}")
             lines.append(f"              {study.researcher}, until {study.until}: {purpose}")
     return lines or [f"{folder}: no study was shown to this hospital yet"]
 
 
-def _where(desk: Desk) -> str:
+def _refused(kit: Kit) -> dict[str, str]:
+    """Why this hospital's client refused a plan last, by run, as its own log has it: with files and
+    columns, which nobody else is told. Of one that was accepted since nothing."""
+    found = dict[str, str]()
+    try:
+        for line in told(kit.state / "audit.jsonl", "policy", "manifest"):
+            found[str(line.get("run"))] = str(line.get("refused", ""))
+    except OSError:
+        return {}  # it has no log yet, or a damaged disk: the client itself says so
+    return found
+
+
+def _where(desk: Desk, refused: Mapping[str, str]) -> str:
     """Where a study stands at this hospital."""
     if desk.over:
         return f"over: {desk.over}"
@@ -358,9 +371,11 @@ def _where(desk: Desk) -> str:
     approved = list(desk.approvals.decisions("approved"))
     if approved:
         return f"approved by {approved[-1].who}"
+    why = refused.get(desk.study.run, "") if desk.study is not None else ""
     return (
-        "not accepted yet: the client still looks at it, or it is refused by the rules or for want "
-        "of data (why: its log, or audit show --event refused)"
+        f"not accepted: {one_line(why, 1000)}"
+        if why
+        else "not accepted yet: the client still looks at it (its log says more)"
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from wardround.common.errors import PolicyRefused, ProtocolRefused
+from wardround.common.errors import PlanRefused, PolicyRefused, ProtocolRefused
 from wardround.common.flower.arrays import ALLOWED_DTYPES, is_npy
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
@@ -93,18 +93,18 @@ class Gate:
         """Raise PolicyRefused unless the manifest has replies to such a request; where the request
         is given, also unless it asks for no more than the plan."""
         if self.manifest is None:
-            raise PolicyRefused("no run manifest was accepted: nothing but errors leaves")
+            raise PlanRefused("no run manifest was accepted: nothing but errors leaves")
         if message_type not in self._types:
-            raise PolicyRefused(f"the accepted manifest has no {one_line(message_type, 40)}")
+            raise PlanRefused(f"the accepted manifest has no {one_line(message_type, 40)}")
         if self.manifest.stage == 1 and message_type not in _BEFORE_MODEL:
-            raise PolicyRefused(
+            raise PlanRefused(
                 f"{message_type}: the manifest that was accepted doesn't name the model's arrays; "
                 "the server must send the second one first"
             )
         if request is not None and message_type in (m.TRAIN, m.BEGIN, m.EVALUATE):
             config = request.get(m.CONFIG)
             if not isinstance(config, ConfigRecord):
-                raise PolicyRefused(f"the request has no '{m.CONFIG}' record")
+                raise PlanRefused(f"the request has no '{m.CONFIG}' record")
             _check_plan(config, self.manifest, message_type)
 
     # --- replies ----------------------------------------------------------------------------------
@@ -192,19 +192,19 @@ def _check_plan(config: ConfigRecord, manifest: Manifest, message_type: str) -> 
         if key != m.ROUND and value is None:
             continue  # only private runs have it, and privacy checks that they do
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise PolicyRefused(
+            raise PlanRefused(
                 f"{message_type}: the request's {key} is {_short(value)}, the accepted manifest "
                 f"plans {least} to {most}"
             )
     run = config.get(train.RUN.key)
     if run is not None and run != manifest.run:
-        raise PolicyRefused(
+        raise PlanRefused(
             f"{message_type}: the request is of run {_short(run)}, accepted was '{manifest.run}'"
         )
     algorithm = config.get(train.ALGORITHM.key)
     if message_type in (m.TRAIN, m.BEGIN) and algorithm not in manifest.algorithms:
         accepted = ", ".join(manifest.algorithms)
-        raise PolicyRefused(
+        raise PlanRefused(
             f"{message_type}: the request is for algorithm {_short(algorithm)}, accepted was "
             f"{accepted}"
         )

@@ -41,6 +41,8 @@ def check_held_back(
             "patient_id",
             f"the study asks for column '{one_line(patients, 100)}', which says whose a row is "
             "and is no input; name it as task.columns.patient_id alone",
+            f"the study asks for column '{one_line(patients, 100)}', which this hospital gives to "
+            "none; ask for another",
         )
     if site.columns != _ALL:
         _check_columns(site, config, taken)
@@ -50,6 +52,7 @@ def check_held_back(
                 raise site.refused(
                     "codes",
                     f"this hospital allows {_listed(site.codes)}, the study asks for '{concept}'",
+                    f"the study asks for '{concept}', which this hospital's rules don't allow",
                 )
     _check_needs(site, config)
 
@@ -61,6 +64,8 @@ def _check_columns(site: SitePolicy, config: Config, taken: bool) -> None:
                 "columns",
                 f"this hospital allows {_listed(site.columns)}, the study asks for column "
                 f"'{one_line(name, 100)}'",
+                f"the study asks for column '{one_line(name, 100)}', which this hospital's rules "
+                "don't allow",
             )
     if not taken:
         what = "every column" if takes_every_column(config) else ""
@@ -71,6 +76,7 @@ def _check_columns(site: SitePolicy, config: Config, taken: bool) -> None:
                 f"this hospital allows {_listed(site.columns)}, the study takes {what}, and a "
                 "file that is read as it lies leaves none out; add snapshot = true to its "
                 "[data.NAME]",
+                f"the study takes {what}, and this hospital's rules don't allow that",
             )
 
 
@@ -183,11 +189,15 @@ def _check_needs(site: SitePolicy, config: Config) -> None:
             )
         if there is not None and asked > there:
             raise site.refused(
-                key, f"this machine has {there:.1f}{unit}, the study needs {asked:g}"
+                key,
+                f"this machine has {there:.1f}{unit}, the study needs {asked:g}",
+                f"the study needs {asked:g}{unit}, more than this hospital's machine has",
             )
     here = config.training.device
     if needs.gpu and not here.startswith(("cuda", "mps")):
-        raise site.refused("device", f"the study needs a GPU, this hospital computes on {here}")
+        told = "the study needs a GPU, and this hospital computes on none"
+        message = f"the study needs a GPU, this hospital computes on {here}"
+        raise site.refused("device", message, told)
 
 
 def _listed(patterns: list[str]) -> str:

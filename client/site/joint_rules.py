@@ -61,12 +61,14 @@ def check_helped(site: SitePolicy, config: Config, state: Path, run: str, others
                 "max_linkages",
                 f"this hospital allows {site.max_linkages} linkages with '{one_line(party, 100)}', "
                 f"and there were {before.linkages}",
+                f"this hospital allows no more linkages with '{one_line(party, 100)}'",
             )
         if before.ids >= site.max_linked_ids:
             raise site.refused(
                 "max_linked_ids",
                 f"this hospital works on {site.max_linked_ids} identifiers of "
                 f"'{one_line(party, 100)}', and there were {before.ids}",
+                f"this hospital works on no more identifiers of '{one_line(party, 100)}'",
             )
 
 
@@ -104,4 +106,6 @@ def _check_column(site: SitePolicy, rule: str, what: str, name: str) -> None:
             rule,
             f"this hospital allows {allowed}, the study asks for column '{one_line(name, 100)}' "
             f"{what}",
+            f"the study asks for column '{one_line(name, 100)}' {what}, which this hospital's "
+            "rules don't allow",
         )

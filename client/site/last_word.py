@@ -33,6 +33,7 @@ from wardround.common.audit.log import AuditLog
 from wardround.common.errors import (
     DescriptionExpired,
     NotEvaluating,
+    PlanRefused,
     PolicyRefused,
     RulesEdited,
     StudyIsOver,
@@ -225,7 +226,7 @@ class LastWord:
             raise PolicyRefused(f"{edited} was edited meanwhile; the plan is to be shown again")
         with self._turn:
             if _differ(kit, self._kit):
-                raise PolicyRefused("the signed description was renewed meanwhile; show it again")
+                raise PlanRefused("the signed description was renewed meanwhile; show it again")
             self._questions.note(manifest.run, asked_of(self.terms.config))
             self._approvals.accept(manifest)
             self._accepted(manifest)
@@ -249,10 +250,10 @@ class LastWord:
         """Raise NotEvaluating for figures of a round that this hospital gives none of."""
         manifest = self._gate.manifest
         if site.evaluation == "none":
-            raise NotEvaluating(str(site.refused("evaluation", "this hospital gives no figures")))
+            raise _not_evaluating(site, "this hospital gives no figures")
         if site.evaluation == "last" and manifest and server_round != manifest.rounds:
             what = "this hospital gives figures of the plan's last round alone"
-            raise NotEvaluating(str(site.refused("evaluation", what)))
+            raise _not_evaluating(site, what)
 
     def note_failure(self, purpose: str, reason: str) -> None:
         """Count a failure that the server doesn't see."""
@@ -295,7 +296,7 @@ class LastWord:
         """Raise PolicyRefused unless who signed the study is still a member, with the same key.
         That a researcher was revoked disturbs no run of others: so it is no other description."""
         if self._study is not None and self._asker_in(kit) != self._asker:
-            raise PolicyRefused(
+            raise PlanRefused(
                 f"'{self._study.researcher}', who asks the study, is no member of this network any "
                 "more, or has other keys"
             )
@@ -312,6 +313,11 @@ class LastWord:
         except (PolicyRefused, DescriptionExpired, StudyIsOver) as error:
             return error
         return None
+
+
+def _not_evaluating(site: SitePolicy, what: str) -> NotEvaluating:
+    refused = site.refused("evaluation", what)
+    return NotEvaluating(str(refused), told=refused.told)
 
 
 def _differ(one: Kit, other: Kit) -> bool:

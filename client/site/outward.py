@@ -1,8 +1,9 @@
-"""What may be told of a text that leaves a hospital: one line without a place on its machine.
+"""What may leave a hospital of an error: what was asked, on one line, without a path.
 
-Errors name files, so that a hospital can mend them. The server gets of each path the last part; of
-what lies in a data folder not even that, for a file may be called after a patient. The hospital's
-own log keeps the whole text.
+Errors name files, lines, columns, so that a hospital can mend them; its own log keeps them whole.
+What leaves are the words that the error has for the outside (``outside_words``). That no path is
+in them is made sure of once more, whoever wrote them: of each the last part leaves; of what lies in
+a data folder not even that, for a file may be called after a patient.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from wardround.common.errors import outside_words
 from wardround.common.text import one_line
 
 _ABSOLUTE = re.compile(
@@ -22,7 +24,7 @@ _REST = re.compile(r"[/\\].*?(?=: |:\d|[,;'\")]| \(|$)")
 
 
 class Outward:
-    """Makes of a text what may leave.
+    """Makes of an error what may leave.
 
     Parameters
     ----------
@@ -40,7 +42,11 @@ class Outward:
             (_pattern(form, r"(?![\w/\\])"), self._names[form]) for form in self._data
         ]
 
-    def __call__(self, text: str) -> str:
+    def __call__(self, error: Exception) -> str:
+        return self.without_places(outside_words(error))
+
+    def without_places(self, text: str) -> str:
+        """The text on one line, without paths."""
         for form in self._data:
             text = self._without_files(text, form)
         for pattern, instead in self._folders:

@@ -16,7 +16,7 @@ from wardround.client.secagg.ckks import lacking
 from wardround.common.compression.scales import SCALES
 from wardround.common.config.covers import noised_sums
 from wardround.common.config.load import Config
-from wardround.common.errors import PolicyRefused
+from wardround.common.errors import PlanRefused
 from wardround.common.joint.known import make_joint
 from wardround.common.manifest.leaves import (
     joint_leaves,
@@ -96,11 +96,11 @@ def check_plan(
     _same("settings' digest", manifest.descriptor, descriptor(config).hex(), _KIT)
     if unknown := [name for name in manifest.algorithms if name not in ALGORITHMS]:
         known = ", ".join(ALGORITHMS)
-        raise PolicyRefused(f"the run's algorithm '{unknown[0]}' is unknown here; known: {known}")
+        raise PlanRefused(f"the run's algorithm '{unknown[0]}' is unknown here; known: {known}")
     if (options := config.strategy.settings) is not None:
         _same("algorithms", list(manifest.algorithms), [options.algorithm], _KIT)
     if why := lacking(manifest.secure_aggregation, manifest.cohort):
-        raise PolicyRefused(why)
+        raise PlanRefused(why)
     _check_leaves(manifest, config)
 
 
@@ -116,7 +116,7 @@ def _check_study(manifest: Manifest, description: Description, study: Study) -> 
 def _same(what: str, theirs: Any, own: Any, mend: str) -> None:
     if theirs != own:
         line = f"the run's {what} is {_short(theirs)}, this hospital's {_short(own)}; {mend}"
-        raise PolicyRefused(one_line(line))
+        raise PlanRefused(one_line(line))
 
 
 def _short(value: Any) -> str:
@@ -171,12 +171,12 @@ def _check_leaves(manifest: Manifest, config: Config) -> None:
             or (leaf.message_type == m.TRAIN and (leaf.record, leaf.protection) in may)
         }
     if extra := sorted(found - set(expected), key=_place):
-        raise PolicyRefused(
+        raise PlanRefused(
             f"the run's manifest lists {describe(extra[0])}, which this hospital's program would "
             "not send under these settings"
         )
     if missing := sorted(set(expected) - found, key=_place):
-        raise PolicyRefused(
+        raise PlanRefused(
             f"the run's manifest doesn't list {describe(missing[0])}, which leaves under these "
             "settings"
         )

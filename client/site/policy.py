@@ -40,6 +40,9 @@ _MOST_BYTES = 2**20
 DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
 
 
+NO_DATA = "nothing says on which data the study is computed; that hospital's own log says more"
+
+
 class SitePolicy(AskingRules):
     """A hospital's rules. Make one with ``load_site``; the defaults are those of an empty file.
 
@@ -264,7 +267,8 @@ class SitePolicy(AskingRules):
     def located(self, name: str) -> Located:
         """Where ``[data.NAME]`` is. Raises PolicyRefused where there is no such table."""
         if name not in self.data:
-            raise self.refused("data", f"there is no table [data.{one_line(name, 100)}]")
+            message = f"there is no table [data.{one_line(name, 100)}]"
+            raise self.refused("data", message, NO_DATA)
         return Located.of(name, self.data[name], self._folder)
 
     @property
@@ -282,12 +286,16 @@ class SitePolicy(AskingRules):
         """The file as it was read."""
         return self._source.text
 
-    def refused(self, key: str, message: str) -> PolicyRefused:
-        """The error for a key, with its line in site.toml."""
+    def refused(self, key: str, message: str, told: str | None = None) -> PolicyRefused:
+        """The error for a key, with its line in site.toml.
+
+        told : what leaves, after the key; the message where all in it is asked, or a limit
+        """
         own = f"{self._table}.{key}"
         if self._table and own in self._source.lines:
             key = own
-        return PolicyRefused(one_line(f"{self._source.place(key)}{key}: {message}"))
+        what = one_line(f"{self._source.place(key)}{key}: {message}")
+        return PolicyRefused(what, told=one_line(f"site.toml: {key}: {told or message}"))
 
     # --- this hospital's settings ---------------------------------------------------------------
     def apply(self, config: Config) -> Config:

@@ -67,6 +67,7 @@ class Questions:
                 "max_questions",
                 f"this hospital answers {site.max_questions} questions in all; {before} were "
                 f"answered, and the run asks {new} more",
+                f"the run asks {new} more questions than this hospital answers",
             )
 
     def note(self, run: str, asked: list[str]) -> None:

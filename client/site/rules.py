@@ -88,7 +88,9 @@ def _allowed(site: SitePolicy, key: str, what: str, name: str) -> None:
     patterns: list[str] = getattr(site, key)
     if not any(fnmatchcase(name, pattern) for pattern in patterns):
         allowed = ", ".join(patterns) or "none"
-        raise site.refused(key, f"this hospital allows {allowed}, the run's {what} is '{name}'")
+        asked = f"the run's {what} is '{name}'"
+        told = f"{asked}, and this hospital's rules don't allow that"
+        raise site.refused(key, f"this hospital allows {allowed}, {asked}", told)
 
 
 def _check_cells(site: SitePolicy, config: Config) -> None:
@@ -127,6 +129,8 @@ def _check_task_file(site: SitePolicy, manifest: Manifest, config: Config) -> No
             "task_files",
             f"this hospital's copy of '{manifest.task}' has SHA-256 {found[:16]}..., the "
             f"server's {manifest.task_sha256[:16] or 'none'}...; compare the two files",
+            f"this hospital's copy of '{manifest.task}' isn't the server's, of SHA-256 "
+            f"{manifest.task_sha256[:16] or 'none'}...; compare the two files",
         )
 
 
@@ -208,4 +212,6 @@ def check_spent(site: SitePolicy, entries: Iterable[Entry], config: Config, run:
             "max_epsilon_per_run",
             f"this hospital allows epsilon {limit:g}, with another round the run has {after:.4g}",
         )
-        raise PrivacyRefused(str(refused))
+        raise PrivacyRefused(
+            str(refused), told="this hospital's limit of epsilon forbids a round more"
+        )

@@ -26,7 +26,7 @@ from wardround.client.sources.kept import FOLDER as DATA
 from wardround.common.durable.files import sync
 from wardround.common.durable.private import private_folder, read_public, write_private
 from wardround.common.durable.versioned import Format
-from wardround.common.errors import PolicyRefused, ProvisionError, StudyIsOver, StudyRefused
+from wardround.common.errors import PlanRefused, ProvisionError, StudyIsOver, StudyRefused
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.study.study import Members, SignedStudy, Study
 from wardround.common.text import one_line
@@ -101,7 +101,8 @@ class StudyFolders:
         path = self.folder(study) / _SIGNED
         found = SignedStudy.read(read_public(path, _MEND), members).study
         if found.id != study:
-            raise StudyRefused(f"{path}: is another study than its folder says", mend=_MEND)
+            what = "is another study than its folder says"
+            raise StudyRefused(f"{path}: {what}", mend=_MEND, told=f"the study {what}")
         return found
 
     def kept(self, study: str) -> Study:
@@ -188,9 +189,9 @@ def shown(data: bytes, study: str, kit: Kit, now: datetime) -> SignedStudy:
     """
     signed = SignedStudy.read(data, kit.description)
     if signed.study.id != study:
-        raise PolicyRefused("another study came with the plan than the message is about")
+        raise PlanRefused("another study came with the plan than the message is about")
     if kit.name not in signed.study.hospitals:
-        raise PolicyRefused("this hospital isn't asked in the study")
+        raise PlanRefused("this hospital isn't asked in the study")
     check_time(signed.study, now)
     signed.study.check(kit.description, now)
     return signed
@@ -210,9 +211,9 @@ def check_plan_of(study: Study | None, data: bytes, manifest: Manifest) -> None:
     """
     if study is None:
         if data or manifest.study:
-            raise PolicyRefused("the plan is of a network's study, and this federation is none")
+            raise PlanRefused("the plan is of a network's study, and this federation is none")
     elif (manifest.study, manifest.run) != (study.id, study.run):
-        raise PolicyRefused(
+        raise PlanRefused(
             f"the plan is of study {manifest.study[:12] or 'none'} and run '{manifest.run}', it "
             f"came for {study.id[:12]}, whose run is '{study.run}'"
         )

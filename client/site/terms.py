@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from wardround.client.site.kit import Kit
-from wardround.client.site.policy import SitePolicy, load_site
+from wardround.client.site.policy import NO_DATA, SitePolicy, load_site
 from wardround.client.sources.kept import Located
 from wardround.client.training.devices import missing_device
 from wardround.client.training.precision import check_precision
 from wardround.common.config.load import Config
-from wardround.common.errors import PolicyRefused, ProvisionError
+from wardround.common.errors import PlanRefused, PolicyRefused, ProvisionError
 from wardround.common.run.shaping import differences
 from wardround.common.settings import pretrained
 from wardround.common.study.study import Study
@@ -89,7 +89,7 @@ class Terms:
         """
         site, config = load_site(kit.site_path), kit.description.config()
         if (config.network is None) != (study is None):
-            raise PolicyRefused(_KIND if study is None else "this federation has no studies")
+            raise PlanRefused(_KIND if study is None else "this federation has no studies")
         if study is not None:
             config = study.config(kit.description)
         own = hashlib.sha256(site.text.encode()).hexdigest()
@@ -180,6 +180,7 @@ def _located(site: SitePolicy, mapped: Located | None, study: str | None, data: 
         if site.data
         else "no data is named; add --data SHARD, or write [data.NAME] (or, to try it out, "
         "--example-data)",
+        NO_DATA,
     )
 
 

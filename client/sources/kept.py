@@ -170,7 +170,7 @@ class KeptData:
             with allowing(self._located.left_out_share):
                 return load(self.path, self._folder / _PREPARED)
         except DataError as error:
-            raise DataError(self._located.own_words(str(error))) from None
+            raise DataError(self._located.own_words(str(error)), told=error.told) from None
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:

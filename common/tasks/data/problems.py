@@ -19,10 +19,13 @@ class Problems:
 
     def __init__(self, file: object) -> None:
         self._file, self._found = str(file), list[str]()
+        self._told = dict[str, None]()
         self._more = 0
 
-    def add(self, problem: str) -> None:
-        """A problem: place, what is wrong, mend, in one line."""
+    def add(self, problem: str, told: str = "") -> None:
+        """A problem: place, what is wrong, mend, in one line; ``told`` as an error has it."""
+        if told:
+            self._told[told] = None
         if problem in self._found:
             return
         if len(self._found) < MOST_SHOWN:
@@ -36,12 +39,12 @@ class Problems:
         try:
             yield
         except DataError as error:
-            self.add(str(error))
+            self.add(str(error), error.told)
 
     def check(self) -> None:
         """Raise DataError with all that was added; nothing where nothing was."""
         if self._found:
-            raise DataError(self._text())
+            raise DataError(self._text(), told="; ".join(list(self._told)[:MOST_LINES]))
 
     def _text(self) -> str:
         if len(self._found) == 1 and not self._more:

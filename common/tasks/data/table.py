@@ -30,7 +30,7 @@ from wardround.common.tasks.data.reading.texts import (
 )
 from wardround.common.tasks.data.reading.types import canonical_texts
 from wardround.common.tasks.data.row_keys import record_keys
-from wardround.common.text import near, normal_text
+from wardround.common.text import near, normal_text, one_line
 
 ASIDE = "wardround:aside:"
 """Before the name of a column that is no input, and may be kept beside predictions: a target."""
@@ -232,8 +232,10 @@ class Table:
     def lacks(self, column: str, who_has_it: str = "") -> DataError:
         """The error of a column that isn't there."""
         where = self.called or (self.files[0] if self.files else "the shard")
+        what = f"there is no column '{one_line(column, 100)}'{who_has_it}"
         return DataError(
-            f"{where}: there is no column '{column}'{who_has_it}{self._instead(column)}"
+            f"{where}: there is no column '{column}'{who_has_it}{self._instead(column)}",
+            told=f"{what}; that hospital's site.toml can map one of its own to it",
         )
 
     def _instead(self, column: str) -> str:

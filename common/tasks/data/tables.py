@@ -92,7 +92,7 @@ def _all(
         try:
             found.append(read_written(file, dialect, missing, texts, hide_names))
         except DataError as error:
-            problems.add(str(error))
+            problems.add(str(error), error.told)
     problems.check()
     return found
 

@@ -16,7 +16,7 @@ from wardround.client.requests.buffered import Kept
 from wardround.client.state import ClientState
 from wardround.common.bfloat16 import BFLOAT16
 from wardround.common.config.load import Config
-from wardround.common.errors import RequestRefused
+from wardround.common.errors import RequestRefused, reason_of
 from wardround.common.flower.arrays import Arrays, encode_arrays, layout_of
 from wardround.common.flower.hosting import become_server
 from wardround.common.protocol import names as m
@@ -47,7 +47,7 @@ class Asked:
         become_server(1)
         shard = OwnShard("a", Line(), config, lambda: examples([1.0], [1.0]))
         hospital = Hospital(shard, keys=Keys(None, {}), place=Place(simulated=True))
-        app = create_client_app(lambda context: hospital, outward=str)
+        app = create_client_app(lambda context: hospital, outward=reason_of)
         self.clients = Clients(["a"], app=app)
 
     def ask(self, kind: str, content: RecordDict) -> Message:
