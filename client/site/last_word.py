@@ -24,7 +24,7 @@ from wardround.client.site.gate import Gate
 from wardround.client.site.joint_rules import check_helped
 from wardround.client.site.kit import Kit
 from wardround.client.site.ledger import ledger_of
-from wardround.client.site.policy import SitePolicy
+from wardround.client.site.policy import FILE, SitePolicy
 from wardround.client.site.questions import Questions, asked_of
 from wardround.client.site.rules import check_rules, check_spent
 from wardround.client.site.studies import check_plan_of, check_time, shown
@@ -289,7 +289,8 @@ class LastWord:
         if edited := self.terms.edited():
             raise RulesEdited(
                 "this hospital's own files have changed since it accepted the plan of run "
-                f"'{manifest.run}': {edited} was edited; the plan is to be shown again"
+                f"'{manifest.run}': {edited} was edited; the plan is to be shown again",
+                told="this hospital's site.toml was edited" if edited == FILE else "",
             )
 
     def _check_asker(self, kit: Kit) -> None:

@@ -1,7 +1,7 @@
 """``site.toml``: a hospital's own rules, checked before anything runs.
 
-The coordinator can't change this file. Every refusal names its key, what the hospital allows and
-what the run plans; it is told to both ends. What the keys say of a plan is in ``rules.py``.
+The coordinator can't change this file. Every refusal names its key, what is allowed and what is
+planned; lists and names of the hospital's own stay there. What keys say of a plan: ``rules.py``.
 """
 
 from __future__ import annotations
@@ -38,9 +38,6 @@ FILE = "site.toml"
 _MOST_BYTES = 2**20
 
 DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
-
-
-NO_DATA = "nothing says on which data the study is computed; that hospital's own log says more"
 
 
 class SitePolicy(AskingRules):
@@ -268,7 +265,7 @@ class SitePolicy(AskingRules):
         """Where ``[data.NAME]`` is. Raises PolicyRefused where there is no such table."""
         if name not in self.data:
             message = f"there is no table [data.{one_line(name, 100)}]"
-            raise self.refused("data", message, NO_DATA)
+            raise self.refused("data", message, "there is no such table")
         return Located.of(name, self.data[name], self._folder)
 
     @property
@@ -287,10 +284,8 @@ class SitePolicy(AskingRules):
         return self._source.text
 
     def refused(self, key: str, message: str, told: str | None = None) -> PolicyRefused:
-        """The error for a key, with its line in site.toml.
-
-        told : what leaves, after the key; the message where all in it is asked, or a limit
-        """
+        """The error for a key, with its line in site.toml. ``told`` leaves of it, after the key; by
+        default the message, which then is of limits and what was asked."""
         own = f"{self._table}.{key}"
         if self._table and own in self._source.lines:
             key = own
@@ -352,11 +347,8 @@ class SitePolicy(AskingRules):
         name = one_line(pretrained(config.task), 100)
         causal = pretrained_key(config.task) == "base_model"
         if self.encoder is None:
-            raise self.refused(
-                "encoder",
-                f"the task starts from the {'base model' if causal else 'encoder'} '{name}', and "
-                'it never travels: get a copy of its folder, and name it: encoder = "path"',
-            )
+            what = f"the task starts from the {'base model' if causal else 'encoder'} '{name}'"
+            raise self.refused("encoder", f"{what}; get its folder, and name it: encoder = 'path'")
         path = (self._folder / self.encoder).resolve()
         if not path.name or not (path.is_dir() or (causal and path.is_file())):
             raise self.refused("encoder", f"'{name}': there is no such folder")

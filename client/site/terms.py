@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from wardround.client.site.kit import Kit
-from wardround.client.site.policy import NO_DATA, SitePolicy, load_site
+from wardround.client.site.policy import SitePolicy, load_site
 from wardround.client.sources.kept import Located
 from wardround.client.training.devices import missing_device
 from wardround.client.training.precision import check_precision
@@ -180,7 +180,7 @@ def _located(site: SitePolicy, mapped: Located | None, study: str | None, data: 
         if site.data
         else "no data is named; add --data SHARD, or write [data.NAME] (or, to try it out, "
         "--example-data)",
-        NO_DATA,
+        "nothing says on which data it is to be computed",
     )
 
 

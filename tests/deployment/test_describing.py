@@ -139,7 +139,7 @@ def test_a_description_is_that_of_a_simulation_and_comes_to_all(tmp_path: Path) 
         made.delivered(trained, masked, statistics, grown, shy, patience_s=180)
         with made.store() as store:
             (said,) = (one for one in store.decisions(shy) if one.word == "rejected")
-        assert said.hospital == "south" and "procedures: this hospital allows train" in said.reason
+        assert said.hospital == "south" and "procedures: the run's procedure is" in said.reason
         texts = []
         for id, names in ((masked, made.names), (shy, ("east", "north"))):
             assert made.row(id).state == "complete", made.tails()

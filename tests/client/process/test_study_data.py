@@ -95,7 +95,7 @@ def test_a_file_of_a_folder_that_was_only_just_named_is_not_told(tmp_path: Path)
     folder.mkdir()
     (folder / "Doe, Jane.csv").write_text('first,second,patient,ill\n"1,2\n')
     (network.kits["north"] / "site.toml").write_text(SITE + plain.format(folder))
-    with pytest.raises(WardroundError, match=r"folder/\.\.\.") as told:
+    with pytest.raises(WardroundError, match="its data don't fit") as told:
         rounds.show(rounds.manifest())
     assert "Jane" not in str(told.value)
     network.close()
