@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -88,6 +89,8 @@ def test_a_private_cohort_is_what_single_messages_give(
         close(single.outcome.model, run.outcome.model)
         assert paid(book, shards) == paid(own, shards)
         assert figures(single.recorder.rows) == figures(run.recorder.rows)
+        losses = [row["train_loss"] for row in [*single.recorder.rows, *run.recorder.rows]]
+        assert losses and all(map(math.isnan, losses))  # they aren't told
         for row, other in zip(told(single.recorder.rows), told(run.recorder.rows), strict=True):
             assert row[:-1] == other[:-1]
             assert row[-1] == pytest.approx(other[-1], rel=1e-6)

@@ -88,6 +88,18 @@ def test_every_element_of_the_newest_table_loses_its_value_at_every_depth() -> N
             assert found[tag].value != before[tag].value, tag
 
 
+def test_what_no_table_names_is_removed_at_every_depth() -> None:
+    """Elements that the profile leaves: names of persons, and what is written of an overlay."""
+    data, inner = Dataset(), Dataset()
+    for one in (data, inner):
+        one.add_new((0x0014, 0x2006), "PN", SENTINEL)  # EvaluatorName
+        for element in (0x0022, 0x1500):  # OverlayDescription, OverlayLabel
+            one.add_new((0x6002, element), "LO", SENTINEL)
+    setattr(data, NESTED, Sequence([inner]))
+    deidentify(data)
+    assert SENTINEL not in str(data) and len(data[NESTED].value) == 1
+
+
 def test_what_no_dictionary_knows_is_removed_at_every_depth() -> None:
     data, inner = Dataset(), Dataset()
     for one in (data, inner):

@@ -170,6 +170,14 @@ def test_one_spacing_copies_and_bytes_stay_bytes() -> None:
     assert torch.equal(found[:, 1:9], pixels[:, :, 1:7]) and not found[:, [0, 9]].any()
 
 
+def test_coarser_pixels_are_smoothed_before() -> None:
+    """A bright pixel, at 3 of 16, is seen by triangles of 4 pixels on either side."""
+    bright = torch.zeros(1, 16)
+    bright[0, 3] = 1.0
+    found, cut = in_millimetres(bright, (1.0,), (4.0,), (4,))
+    assert not cut and found[0].tolist() == pytest.approx([0.625 / 3.5, 0.375 / 4, 0, 0])
+
+
 def test_what_lies_beyond_the_size_is_cut_and_counted(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a" / "x.nii", BODY, HEAD_BACK_LEFT)
     assert read(path, size=[8, 8, 8], spacing=[1.0, 1.0, 1.0]).noted == (CUT,)
