@@ -138,6 +138,8 @@ class Place:
     links : those that it keeps of linkages; None where it keeps none
     emulates_masks : its numbers go into emulated sums alone (``common/secagg/emulated.py``): of a
         simulation, whose reader has all rows. No message and no setting makes a hospital do so
+
+    Raises ValueError where the masks of a hospital that isn't simulated are to be emulated.
     """
 
     simulated: bool = False
@@ -155,6 +157,10 @@ class Place:
     study: str = ""
     links: Links | None = None
     emulates_masks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.emulates_masks and not self.simulated:
+            raise ValueError("only a simulated hospital's masks are emulated")
 
 
 class Hospital:

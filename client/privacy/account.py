@@ -21,11 +21,23 @@ _MEND = (
 )
 
 
+def book_of(hospital: Hospital) -> SharedBook | None:
+    """Where a simulated hospital's ledger is together with others'; None where it has its own.
+    Raises PrivacyRefused for a hospital that isn't simulated: its budget stands beside nobody's."""
+    if not isinstance(hospital.book, SharedBook):
+        return None
+    if not hospital.simulated:
+        raise PrivacyRefused(
+            f"{hospital.name}: a book of many hospitals' ledgers is a simulation's"
+        )
+    return hospital.book
+
+
 def open_ledger(hospital: Hospital) -> Ledger | Page:
     """The hospital's ledger; of many simulated ones its page in their book. Raises PrivacyRefused
     if it is missing, damaged, another's, or not what the kit's audit log knows."""
-    if isinstance(hospital.book, SharedBook):
-        return hospital.book.open().page(hospital.name)
+    if (book := book_of(hospital)) is not None:
+        return book.open().page(hospital.name)
     if hospital.ledger_path is None:
         raise PrivacyRefused(f"{hospital.name} has no privacy ledger, so it can't train privately")
     anchor = hospital.witness.newest() if hospital.witness is not None else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from wardround.client.privacy.account import limit_of
+from wardround.client.privacy.account import book_of, limit_of
 from wardround.client.privacy.book import Balance, SharedBook
 from wardround.client.privacy.entries import Entry, Limit
 from wardround.client.privacy.round import PrivateRound, side_of
@@ -28,10 +28,10 @@ def settle_together(
     books: dict[SharedBook, list[PrivateRound]] = {}
     for one in rounds:
         hospital = one.hospital
-        if isinstance(hospital.book, SharedBook):
-            books.setdefault(hospital.book, []).append(one)
-            continue
         try:
+            if (book := book_of(hospital)) is not None:
+                books.setdefault(book, []).append(one)
+                continue
             found[hospital.name] = one.settle(request, limit_of(hospital))
         except PrivacyRefused as error:
             refused[hospital.name] = error

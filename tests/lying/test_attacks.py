@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,19 +17,27 @@ from tests.lying import hospitals
 from tests.lying.hospitals import HereSite, Rows, Study, study
 from tests.lying.server import Ask, LyingServer
 from wardround.client.algorithms import ALGORITHMS
+from wardround.client.data.hospital import Place
+from wardround.client.privacy.account import open_ledger
+from wardround.client.privacy.book import SharedBook
+from wardround.client.privacy.round import noise_source
 from wardround.client.requests.received import totals_of
 from wardround.client.secagg import masking
 from wardround.client.secagg.upload import PendingUpload, part_of
-from wardround.common.errors import ConfigError, RequestRefused, RoundFailed
+from wardround.common.errors import ConfigError, PrivacyRefused, RequestRefused, RoundFailed
 from wardround.common.figures.figure import BINARY
 from wardround.common.figures.intervals import figure_variances
 from wardround.common.figures.sums import Sums, binary_figures, binary_sums
 from wardround.common.figures.within import STEPS, VARIANCE_STEPS, own_sums
 from wardround.common.protocol.totals import Totals
+from wardround.common.secagg.emulated import emulated_group
 from wardround.common.secagg.encoding import FAILED
 from wardround.common.secagg.equations import FURTHER
+from wardround.common.secagg.messages import TaskRequest
+from wardround.common.secagg.rounding import KeyRounding
 from wardround.common.tasks.base import Examples
 from wardround.server.secagg import gatherer
+from wardround.server.secagg.sum import KeyGroup
 
 HONEST = [Ask("statistics", 0), Ask("train", 1), Ask("evaluate", 1)]
 
@@ -91,6 +101,63 @@ def test_a_crafted_question_that_is_refused_meets_no_row(monkeypatch: pytest.Mon
     assert failures == []
     server.play(Ask("evaluate", 1))
     assert failures == ["evaluate 1"]
+
+
+class Emulating(LyingServer):
+    """Asks for sums of a group that has no keys, as a simulation's server does."""
+
+    group: bytes | None = None
+
+    def _task(self, ask: Ask, group: KeyGroup) -> TaskRequest:
+        task = super()._task(ask, group)
+        fields = "index", "purpose", "bits", "clip", "largest_weight", "fine"
+        values = {name: getattr(task, name) for name in fields}
+        return TaskRequest(self.group or task.group, **values)
+
+
+def test_sums_of_a_group_without_keys() -> None:
+    """The same numbers leave a simulated hospital without a mask. Here nothing leaves, whatever
+    number of clients the group's id tells, and the sums of those with keys are had as ever."""
+    server = Emulating(study())
+    for ask in HONEST:
+        for clients in (1, 5, 2**32 - 1):
+            server.group = emulated_group(clients)
+            before = len(server.refusals)
+            assert server.play(ask) is None
+            told = [why for name, why in server.refusals[before:] if name != "server"]
+            assert len(told) == 5 and all("doesn't know that group" in why for why in told)
+        server.group = None
+        assert server.play(ask) is not None
+    assert not server.leaks
+
+
+@pytest.mark.parametrize("ask", HONEST[1:])
+def test_a_message_for_many_is_for_no_hospital(ask: Ask) -> None:
+    """A simulation's cohorts are asked so, and answer with more than one hospital may."""
+    server = LyingServer(study())
+    for one in HONEST[: HONEST.index(ask)]:
+        assert server.play(one) is not None
+    for crafted in (replace(ask, config={"clients": [1, 2, 3]}), replace(ask, plain=True)):
+        assert server.play(crafted) is None
+    assert server.told("is for many clients, and this is one hospital") and not server.leaks
+    assert server.play(ask) is not None
+
+
+def test_what_derives_from_a_seed_is_a_simulations() -> None:
+    """The plan's seed is known to the server: rounding or noise by it would be no secret. Nor is
+    there a place without keys, or a ledger among others', between machines."""
+    hospital = here(study()).hospital
+    assert not hospital.simulated and not hospital.emulates_masks and hospital.book is None
+    one, other = (masking.rounding_of(hospital, "train 1") for _ in range(2))
+    assert isinstance(one, KeyRounding) and isinstance(other, KeyRounding)
+    assert one.key != other.key
+    first, second = (noise_source(hospital, "privacy", 1) for _ in range(2))
+    assert not first.simulated and first.random_bytes(16) != second.random_bytes(16)
+    with pytest.raises(ValueError, match="only a simulated hospital's masks"):
+        Place(emulates_masks=True)
+    hospital.book = SharedBook(Path("book"))
+    with pytest.raises(PrivacyRefused, match="a simulation's"):
+        open_ledger(hospital)
 
 
 class Later(LyingServer):
