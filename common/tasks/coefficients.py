@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays
 from wardround.common.tasks.categories import classes
-from wardround.common.tasks.features import constants, feature_names
+from wardround.common.tasks.features import agreed_scale, feature_names
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.table_schema import table_schema
 from wardround.common.tasks.targets import scale
@@ -56,12 +56,12 @@ def table_coefficients(arrays: Arrays, totals: Sums, options: TabularOptions) ->
     of its own."""
     if options.model.kind == "mlp" or options.normalise == "local" or "weight" not in arrays:
         return []
-    known = constants(totals, options, None)
+    names = feature_names(totals, options)
     return coefficients(
         arrays,
-        feature_names(totals, options),
+        names,
         classes(totals, options) if options.kind == "multiclass" else [""],
-        None if known.mean is None or known.std is None else (known.mean, known.std),
+        None if options.normalise == "none" else agreed_scale(len(names), totals, options),
         scale(totals) if options.kind == "regression" else (0.0, 1.0),
         {one.name: one.unit for one in table_schema(options, totals).inputs},
     )

@@ -194,6 +194,12 @@ def _encode(table: Table, totals: Sums, train: Table, options: TabularOptions) -
     return matrix
 
 
+def agreed_scale(width: int, totals: Sums, options: TabularOptions) -> tuple[Matrix, Matrix]:
+    """Mean and standard deviation of each of ``width`` inputs as all hospitals have them; not for
+    ``normalise = "local"``, where each has its own."""
+    return _scale(width, totals, None, options)
+
+
 def _scale(
     width: int, totals: Sums, train: Table | None, options: TabularOptions
 ) -> tuple[Matrix, Matrix]:

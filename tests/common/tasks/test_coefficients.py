@@ -18,6 +18,7 @@ from wardround.common.tasks.coefficients import (
     coefficients_csv,
     coefficients_in,
 )
+from wardround.common.tasks.tabular import TabularTask
 from wardround.simulations import simulate
 
 TEXT = """
@@ -109,6 +110,21 @@ def test_none_of_several_layers(tmp_path: Path) -> None:
     path = simulate(tmp_path / "federation.toml", overrides=override).run_directory
     assert not (path / "model" / FILE).exists()
     assert read_tensors(path / "model" / "model.safetensors")[1]["inputs"][0] == "age"
+
+
+def test_columns_that_nobody_scales_and_whose_medians_nobody_agrees_on() -> None:
+    """With ``normalise = "none"`` a gap is filled by each hospital's own median: a run of such a
+    model ended with a traceback in place of its table."""
+    task = TabularTask(columns={"target": "y", "binary": ["smoker"]}, normalise="none")
+    totals = {"rows": np.array([9.0]), "numeric/age/count": np.array([9.0])}
+    arrays = {"weight": np.array([[0.5, -2.0]]), "bias": np.array([1.0])}
+    assert [
+        (one.input, one.per_unit, one.deviation) for one in task.coefficients(arrays, totals)
+    ] == [
+        ("age", 0.5, None),
+        ("smoker", -2.0, None),
+        (INTERCEPT, 1.0, None),
+    ]
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
