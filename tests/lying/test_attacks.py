@@ -264,7 +264,7 @@ def test_two_sums_of_one_update(
     }
     with pytest.raises(ConfigError, match="an update is told in 2 sums with strategy 'scaffold'"):
         federate(settings(SCAFFOLD), shards, Line())
-    monkeypatch.setattr("wardround.server.secagg.key_exchange.too_few", lambda *args: "")
+    monkeypatch.setattr("wardround.server.secagg.group_limits.too_few", lambda *args: "")
     with pytest.raises(RoundFailed, match="an update is told in 2 sums with strategy 'scaffold'"):
         federate(settings(SCAFFOLD), shards, Line())
     own, opened = dict[str, Any](), dict[str, Any]()
