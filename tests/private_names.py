@@ -107,9 +107,6 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "simulations/privacy/test_attacks.py": {"_ROWS": _CUT},
     "simulations/python/test_shown.py": {"_repr_html_": "what notebooks call to show an object"},
-    "simulations/run/test_evaluation_only.py": {
-        "_found": "who counts in a plan; printed, it would be a table to read back"
-    },
     "simulations/scenario/test_scenario.py": {
         "_clients": "draws are compared with their distribution, thousands at once",
         "_speed": "as _clients",

@@ -175,7 +175,7 @@ def assert_same(here: dict[str, Any], there: dict[str, Any], rounded: bool) -> N
     """All but what updates are rounded to, which is drawn anew: by steps of their grid."""
     models = [{k: np.array(v) for k, v in one.pop("model").items()} for one in (here, there)]
     for name, value in models[0].items():
-        np.testing.assert_allclose(value, models[1][name], atol=0.005 if rounded else 0, rtol=0)
+        np.testing.assert_allclose(value, models[1][name], atol=0.015 if rounded else 0, rtol=0)
     if rounded:
         del here["figures"], there["figures"]
     assert here == there

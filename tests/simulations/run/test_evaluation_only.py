@@ -22,7 +22,7 @@ from wardround.common.errors import ConfigError, DataError, RoundFailed
 from wardround.common.tasks.base import Examples
 from wardround.simulations import simulate
 from wardround.simulations.population.hospitals import Population
-from wardround.simulations.privacy.cli import _found
+from wardround.simulations.privacy.plan import units_of
 
 TABLE = """
 [federation]
@@ -196,5 +196,5 @@ def test_a_privacy_plan_is_of_hospitals_that_train(table: Path) -> None:
     settings = load_config(table, ["privacy.unit=example", "privacy.epsilon=3.0"])
     population = Population(settings, make_task(settings))
     assert [one.name for one in population.training()] == ["north", "south", "west"]
-    rows, _ = _found(settings)
+    rows, _ = units_of(settings)
     assert sorted(rows) == ["north", "south", "west"] and min(rows.values()) > 0
