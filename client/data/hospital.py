@@ -178,6 +178,7 @@ class Hospital:
     plan : of the run that it takes part in; whoever accepts another one replaces it
     book : of many simulated hospitals, where their ledgers are together
         (``client/privacy/book.py``); None elsewhere
+    laid_out : a phase of the preparation, with these totals: its sums over no rows
     working : of a procedure with many steps, what it need not work out of its rows twice
     """
 
@@ -204,8 +205,10 @@ class Hospital:
         self.book: object | None = None
         self.totals: Sums = {}
         self.working: dict[str, Any] = {}
+        self.laid_out: tuple[int, Sums, Sums] | None = None
         self._opened: Opened | None = None
         self._given: str | None = None
+        self._warned: list[str] | None = None
         self._prepared: tuple[str, dict[str, Examples]] | None = None
         self._taught: tuple[str, Examples] | None = None
         self._units: Units | None = None
@@ -267,7 +270,7 @@ class Hospital:
     def forget(self) -> None:
         """The data has changed: it is read again when it is next needed."""
         self._opened, self._prepared, self._units, self._taught = None, None, None, None
-        self._given = None
+        self._given, self._warned, self.laid_out = None, None, None
         self.working = {}
 
     def sizes(self) -> dict[str, int]:
@@ -280,10 +283,12 @@ class Hospital:
     def warnings(self) -> list[str]:
         """What the hospital's IT should look at, one line each, without patient-level values:
         first whatever was left out of its files."""
-        opened = self._read()
-        train = opened.parts.get("train")
-        lines = [ONLY_EVALUATES] if train is None else self.task.warnings(train)
-        return [f"{self.name}: {line}" for line in [*opened.left_out, *lines, *opened.notes]]
+        if self._warned is None:  # a simulation tells them, and asks its hospitals who they are
+            opened = self._read()
+            train = opened.parts.get("train")
+            lines = [ONLY_EVALUATES] if train is None else self.task.warnings(train)
+            self._warned = [*opened.left_out, *lines, *opened.notes]
+        return [f"{self.name}: {line}" for line in self._warned]
 
     def statistics(self, phase: int, totals: Sums) -> Sums:
         """The training part's sums for this phase of the federated preparation.

@@ -38,9 +38,14 @@ def statistics_layout(hospital: Hospital, phase: int, totals: Sums) -> Sums:
     there are none to train on.
     """
     hospital.training_part()
+    before = hospital.laid_out
+    if before is not None and before[0] == phase and before[1] is totals:
+        return before[2]  # it was told in one request, and is held against the next one
     with fixed_words("statistics()"):
         none = hospital.without_rows()["train"]
-        return hospital.task.statistics(none, phase, totals)
+        sums = hospital.task.statistics(none, phase, totals)
+    hospital.laid_out = phase, totals, sums
+    return sums
 
 
 def metrics_layout(

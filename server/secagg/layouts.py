@@ -116,6 +116,7 @@ class LayoutsTogether(Layouts):
         members: Sequence[Member],
         keep: Callable[[str, bytes], None],
     ) -> None:
+        done = 0
         for asked, content in self._messenger.ask_together(requests, members):
             reply = CohortKeyReply.from_records(content)
             said = {node: one for one, nodes in reply.messages.items() for node in nodes}
@@ -123,6 +124,10 @@ class LayoutsTogether(Layouts):
             by_name = {member.name: member.node_id for member in asked}
             for name in names:
                 keep(name, said[by_name[name]])
+            done += len(asked)
+            if len(requests) > 1:
+                text = f"names of sums: {done} of {len(members)} clients"
+                self._messenger.observer.progress(text)
 
 
 class _Found(NamedTuple):

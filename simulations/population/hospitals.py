@@ -56,6 +56,8 @@ LARGE = ".images"
 """Beside the runs: images that don't fit into memory, decoded once for all runs of the same
 data."""
 
+_TOLD_EVERY = 1000
+"""Hospitals whose data are read between two lines on it."""
 _MOST_SITES = 100
 """Texts of a column that may be hospitals' names."""
 
@@ -173,11 +175,16 @@ class Population:
         hospitals = map(self.hospital, self.names)
         return [one for one in hospitals if one.sizes()["train"]]
 
-    def warnings(self) -> list[str]:
+    def warnings(self, tell: Callable[[str], None] = lambda text: None) -> list[str]:
         """What each hospital's IT would be told about its shard. Says nothing of a shard that can't
-        be read: the hospital itself will, when it is asked."""
-        lines = []
-        for name in self.names:
+        be read: the hospital itself will, when it is asked.
+
+        tell : is told how far it has come, as each shard is read for it
+        """
+        lines, count = [], len(self.names)
+        for number, name in enumerate(self.names, 1):
+            if number % _TOLD_EVERY == 0 and number < count:
+                tell(f"reading data: {number} of {count} hospitals")
             try:
                 lines += self._hospitals[name].warnings()
             except WardroundError:
@@ -350,7 +357,7 @@ class Population:
         self.notes += [f"data.path: {one}" for one in self.task.left_out(pooled)]
         if self.config.simulation.partition not in ("column", "feature_shift", "vertical"):
             self.notes += _named_sites(pooled)
-        return pooled
+        return pooled.many_selections() if isinstance(pooled, Table) else pooled
 
 
 def _named_sites(pooled: Any) -> list[str]:

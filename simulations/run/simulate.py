@@ -26,6 +26,7 @@ from wardround.common.model.saved import SavedModel
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.run.directory import RunDirectory
+from wardround.common.run.report.grouping import grouped_warnings
 from wardround.common.run.report.outside import outside_lines
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.own_model import OwnModelTask
@@ -57,6 +58,9 @@ from wardround.simulations.run.result import Result as Result
 from wardround.simulations.run.saved_models import write_hospital_models
 from wardround.simulations.scenario.file import inlined, load_scenario
 from wardround.simulations.scenario.play import Scenario, TimedRun
+
+_MOST_LINES = 20
+"""Lines on single hospitals' data that a console is told as they are."""
 
 for _brought in ("jinja2", "markupsafe", "plotly"):
     if find_spec(_brought) is None:  # told now: the report that needs it is made at the end
@@ -268,9 +272,18 @@ def _tell_left_out(
         observer.warnings(population.notes)
         run.update(left_out=population.notes)
     if config.secure_aggregation.enabled or config.privacy.enabled:
-        warnings = population.warnings()
-        observer.warnings(warnings)
+        warnings = population.warnings(observer.progress)
+        observer.warnings(_together(warnings))
         run.update(warnings=warnings)
+
+
+def _together(warnings: list[str]) -> list[str]:
+    """Lines of hospitals for a console: where they are many, what is said of several once."""
+    if len(warnings) <= _MOST_LINES:
+        return warnings
+    parted = [line.partition(": ") for line in warnings]  # no name has a colon
+    rows = [{"hospital": name, "warnings": [text]} for name, _, text in parted]
+    return [f"{names}: {text}" for names, text in grouped_warnings(rows, {})]
 
 
 def _go_on(run: RunDirectory) -> str:

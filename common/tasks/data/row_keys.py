@@ -73,10 +73,21 @@ def content_key(*pieces: bytes | memoryview) -> str:
 
 def record_keys(columns: Sequence[pa.ChunkedArray], rows: int) -> NDArray[np.str_]:
     """Of ``rows`` records: of all cells of each, in their one form (``_cells``)."""
+    return key_texts(key_numbers(columns, rows))
+
+
+def key_numbers(columns: Sequence[pa.ChunkedArray], rows: int) -> NDArray[np.uint64]:
+    """The same as 64 bits each, which follow from a record's own cells, whichever others there
+    are."""
     total = np.full(rows, _START, dtype=np.uint64)
     for column in columns:
         total = _mixed(total + _cells(column))
-    digits = total.astype(">u8").tobytes().hex()
+    return total
+
+
+def key_texts(numbers: NDArray[np.uint64]) -> NDArray[np.str_]:
+    """Records' keys of their bits."""
+    digits = numbers.astype(">u8").tobytes().hex()
     return np.frombuffer(digits.encode("ascii"), dtype=f"S{_DIGITS}").astype(np.str_)
 
 

@@ -29,7 +29,7 @@ from wardround.common.tasks.data.reading.texts import (
     uniques,
 )
 from wardround.common.tasks.data.reading.types import canonical_texts
-from wardround.common.tasks.data.row_keys import record_keys
+from wardround.common.tasks.data.row_keys import key_numbers, key_texts
 from wardround.common.text import near, normal_text, one_line
 
 ASIDE = "wardround:aside:"
@@ -69,6 +69,16 @@ class Coded:
         number = {text: position for position, text in enumerate(kept)}
         return Coded(np.array([*(number[one] for one in names), -1])[self.index], kept)
 
+    def select(self, rows: NDArray[np.int64]) -> Coded:
+        """The same of these rows alone: their texts, in the order of their first appearance."""
+        found, first, number = np.unique(
+            np.append(self.index[rows], -1), return_index=True, return_inverse=True
+        )
+        order = np.argsort(first[1:], kind="stable")  # the first of ``found`` is -1
+        place = np.empty(len(found), dtype=np.int64)
+        place[0], place[1 + order] = -1, np.arange(len(order))
+        return Coded(place[number[:-1]], [self.texts[i] for i in found[1:][order].tolist()])
+
     def counts(self) -> dict[str, int]:
         """How many rows have each text."""
         found = np.bincount(self.index[self.index >= 0], minlength=len(self.texts))
@@ -106,6 +116,9 @@ class Table:
     called: str = ""
     named: bool = True
     _coded: dict[tuple[str, bool], Coded] = field(default_factory=dict, repr=False, compare=False)
+    _ahead: tuple[pa.Table, NDArray[np.uint64]] | None = field(
+        default=None, repr=False, compare=False
+    )  # the rows' keys, and of which data they are
 
     @classmethod
     def of(cls, columns: Mapping[str, Sequence[Any]], file: Path) -> Table:
@@ -126,16 +139,37 @@ class Table:
     @property
     def keys(self) -> NDArray[np.str_]:
         """N texts, what tells rows apart by all of their cells (``row_keys.py``)."""
+        ahead = self._ahead is not None and self._ahead[0] is self.data
+        return key_texts(self._ahead[1] if ahead else self._key_numbers())
+
+    def _key_numbers(self) -> NDArray[np.uint64]:
         names = sorted(self.columns) if self.named else self.columns
-        return record_keys([self.data.column(name) for name in names], len(self))
+        return key_numbers([self.data.column(name) for name in names], len(self))
+
+    def many_selections(self) -> Table:
+        """The same, ready for thousands of selections of a few rows each, which without it cost a
+        pass over all rows: columns of one piece, keys worked out for all rows at once."""
+        ready = replace(self, data=self.data.combine_chunks(), _coded={})
+        return replace(ready, _ahead=(ready.data, ready._key_numbers()))
 
     def select(self, rows: NDArray[np.int64]) -> Table:
         """The given rows, in that order."""
         index = np.asarray(rows, dtype=np.int64)
         data = self.data.take(pa.array(index))
         people = None if self.people is None else self.people[index]
-        origin = self.origin[index]
-        return replace(self, data=data, origin=origin, left_out=(), people=people, _coded={})
+        chosen = replace(
+            self,
+            data=data,
+            origin=self.origin[index],
+            left_out=(),
+            people=people,
+            _coded={},
+            _ahead=None,
+        )
+        if self._ahead is None or self._ahead[0] is not self.data:
+            return chosen
+        coded = {key: one.select(index) for key, one in self._coded.items()}
+        return replace(chosen, _coded=coded, _ahead=(data, self._ahead[1][index]))
 
     def keep(self, mask: NDArray[np.bool_], reason: str) -> Table:
         """The rows where the mask is true; the others are left out, for that reason."""

@@ -182,7 +182,7 @@ def test_virtual_clients_are_masked_by_emulation(tmp_path: Path, net: type[Any])
     for enabled in ("true", "false"):
         text = (
             f"[federation]\nruns = '{tmp_path / enabled}'\nrounds = 2\nclients_per_round = 20\n"
-            "[training]\nbatch_size = 4\nlr = 0.3\n"
+            "[training]\nbatch_size = 4\nlr = 0.3\n[evaluation]\nclients = 30\n"
             "[simulation]\npartition = 'virtual'\nclients = 5000\nbaselines = false\n"
             f"executor = 'cohort'\n[secure_aggregation]\nenabled = {enabled}\n"
         )

@@ -200,3 +200,27 @@ def test_a_column_of_nothing_is_missing_whatever_it_is_read_as(values: pa.Array)
     table = replace(made, data=pa.table({"none": pa.chunked_array([values])}))
     assert table.coded("none").texts == [] and (table.coded("none").index == -1).all()
     assert table.missing("none").all() and np.isnan(table.numbers("none")).all()
+
+
+def test_a_table_made_ready_for_many_selections_gives_what_it_gave_before(tmp_path: Path) -> None:
+    rows = ["1,x,1.0\n", "2,NA,-9\n", "3,,1\n", "1,y,2\n", "1,x,1.0\n", "nan,x,b\n"] * 3
+    table = read_table(write(tmp_path / "x.csv", "n,t,c\n" + "".join(rows)), missing_values=["NA"])
+    pieces = [table.data.slice(start, 5) for start in range(0, 18, 5)]
+    table = replace(table, data=pa.concat_tables(pieces))  # as of a long file
+    ready = table.many_selections()
+    for name in "tc":
+        ready.cells(name), ready.coded(name)  # carried to what is selected
+    assert ready.keys.tolist() == table.keys.tolist()
+    for chosen in ([], [4], [3, 0, 2], [17, 3, 3, 5, 1], range(18)):
+        one, other = (x.select(np.array(chosen, np.int64)) for x in (ready, table))
+        again, same = (x.select(np.arange(len(one))[::-1]) for x in (one, other))
+        for a, b in ((one, other), (again, same)):
+            assert a.keys.tolist() == b.keys.tolist()
+            for name in "tc":
+                for x, y in (
+                    (a.coded(name), b.coded(name)),
+                    (a._texts(name, False), b._texts(name, False)),
+                ):
+                    assert x.texts == y.texts and x.index.tolist() == y.index.tolist()
+    other = replace(ready, data=ready.data.drop_columns(["n"]), _coded={})
+    assert other.keys.tolist() == replace(table, data=other.data, _coded={}).keys.tolist()
