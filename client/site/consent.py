@@ -112,7 +112,7 @@ def decide(
     if not chosen:
         said = "".join(f"{_standing(one)}" for one in every)
         if study and not said:
-            said = f"; {every[0].name}: {_where(every[0])}"
+            said = f"; {every[0].name}: {_where(every[0], _refused(kit))}"
         say(f"{folder}: no plan waits for approval{said}")
     for desk, manifest in chosen:
         _show(kit, desk, manifest, say)
