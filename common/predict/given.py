@@ -8,7 +8,7 @@ a value.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,7 +71,7 @@ def as_table(rows: Any) -> pa.Table:
         return pa.Table.from_batches([rows])
     if isinstance(rows, Mapping):
         return _table({str(name): rows[name] for name in rows})
-    if isinstance(rows, list | tuple):
+    if isinstance(rows, list | tuple) and all(isinstance(one, Mapping) for one in rows):
         names = dict.fromkeys(name for record in rows for name in record)
         return _table({str(n): [record.get(n) for record in rows] for n in names})
     if hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "__dataframe__"):
@@ -79,7 +79,7 @@ def as_table(rows: Any) -> pa.Table:
     if hasattr(rows, "to_dict"):
         return as_table(rows.to_dict("list"))
     raise DataError(
-        f"rows in a {type(rows).__name__} can't be read; give a data frame, a pyarrow table, a "
+        f"rows of type {type(rows).__name__} can't be read; give a data frame, a pyarrow table, a "
         "list of dicts, a dict of columns, or the path of a file"
     )
 
@@ -109,6 +109,10 @@ def _column(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
 
 def _texts(name: str, values: Any) -> pa.Array:
     """A column of numbers and texts beside each other: as a CSV has it."""
+    if not isinstance(values, Iterable):
+        raise DataError(
+            f"the rows given: column {name!r} is one {type(values).__name__}; give a list of values"
+        )
     try:
         known = [_text(value) for value in values]
     except TypeError:
@@ -126,6 +130,8 @@ def _text(value: Any) -> str | None:
     if not isinstance(value, bool | int | float | np.generic):
         raise TypeError
     whole = value.item() if isinstance(value, np.generic) else value
+    if isinstance(whole, complex):
+        raise TypeError
     (text,) = canonical_texts(pa.array([whole])).to_pylist()
     return str(text)
 

@@ -92,7 +92,7 @@ def _taken(own: Callable[..., nn.Module]) -> int:
     """How many of (inputs, outputs) a function wants. Raises TaskError for what is none."""
     if not callable(own):
         raise TaskError(
-            f"model: a {type(own).__name__} is neither a torch.nn.Module nor a function",
+            f"model: {type(own).__name__} is neither a torch.nn.Module nor a function",
             mend="give a module, or a function of the numbers of inputs and outputs",
         )
     try:

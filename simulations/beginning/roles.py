@@ -66,7 +66,7 @@ def role_of(seen: Seen) -> Role:
     if says_site(name):
         return Role(name, "ignore", "names the hospital: it would tell hospitals apart")
     if kind == "constant" and len(seen.texts) <= 1:
-        return Role(name, "ignore", "the same value in every row")
+        return Role(name, "ignore", "the same value in every row that has one")
     if kind == "constant":
         return Role(name, "ignore", "one value at each hospital: it would tell hospitals apart")
     if any(one.odd for one in seen.at.values()):

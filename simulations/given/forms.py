@@ -8,7 +8,7 @@ all libraries of such have: none needs to be installed.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ def _taken(shards: Mapping[str, Any], one_set: bool, target: str | None) -> Give
     problems: list[str] = []
     notes: list[str] = []
     about = GivenData({}, one_set)
+    target = target or _one_name(shards.values())
     for title, value in shards.items():
         called = about.called(title)
         try:
@@ -92,7 +93,7 @@ def _taken(shards: Mapping[str, Any], one_set: bool, target: str | None) -> Give
         except DataError as error:
             problems += [_placed(line, called) for line in str(error).splitlines()]
             continue
-        if len(found) == 0:
+        if not len(found):
             problems.append(f"{called}: there are no rows; leave the hospital out")
         notes += [f"not used, {why}" for why in odd.values()]
         held[title] = found.drop_columns(list(odd))
@@ -123,11 +124,7 @@ def _table(value: Any, called: str, target: str | None) -> tuple[pa.Table, set[s
 
 def _pair(x: Any, y: Any, called: str, target: str | None) -> tuple[pa.Table, set[str]]:
     """Columns of X, then y."""
-    values = _array(y)
-    if values is None or isinstance(y, Mapping):
-        values = np.asarray(y, dtype=object) if isinstance(y, list | tuple) else None
-    if values is None and hasattr(y, "to_numpy"):
-        values = y.to_numpy()  # a column of a data frame
+    values = _targets(y)
     if values is None or values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] != 1):
         shape = "" if values is None else f" of shape {values.shape}"
         raise DataError(f"{called}: y is {type(y).__name__}{shape}; it needs one value for a row")
@@ -141,6 +138,27 @@ def _pair(x: Any, y: Any, called: str, target: str | None) -> tuple[pa.Table, se
     return table.append_column(name, as_table({name: values}).column(name)), made
 
 
+def _targets(y: Any) -> np.ndarray[Any, Any] | None:
+    values = _array(y)
+    if values is None and isinstance(y, list | tuple):
+        values = np.asarray(y, dtype=object)
+    if values is None and hasattr(y, "to_numpy"):
+        values = y.to_numpy()  # a column of a data frame
+    return values
+
+
+def _one_name(shards: Iterable[Any]) -> str | None:
+    """'value' where targets without a name are whole numbers at one hospital and others at another,
+    as whole ones are where some are missing: one name for all."""
+    unnamed = [
+        values
+        for one in shards
+        if isinstance(one, tuple) and len(one) == 2 and getattr(one[1], "name", None) is None
+        if (values := _targets(one[1])) is not None
+    ]
+    return _VALUE if len({_called(values) for values in unnamed}) > 1 else None
+
+
 def _called(values: np.ndarray[Any, Any]) -> str:
     whole = values.dtype.kind in "biuUS"
     if values.dtype.kind == "O":
@@ -150,6 +168,8 @@ def _called(values: np.ndarray[Any, Any]) -> str:
 
 def _inputs(x: Any, called: str) -> tuple[pa.Table, set[str]]:
     array = _array(x)
+    if array is None and isinstance(x, list | tuple) and not all(map(_is_record, x)):
+        array = _of_lists(x, called)
     if array is None:
         return as_table(x), set()
     if array.ndim != 2 or not array.shape[1]:
@@ -159,6 +179,24 @@ def _inputs(x: Any, called: str) -> tuple[pa.Table, set[str]]:
         )
     names = [f"x{number}" for number in range(1, array.shape[1] + 1)]
     return as_table({name: array[:, place] for place, name in enumerate(names)}), set(names)
+
+
+def _is_record(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _of_lists(x: Any, called: str) -> np.ndarray[Any, Any]:
+    """Lists of numbers, one for a row. Raises DataError for others."""
+    try:
+        array = np.asarray(x)
+    except ValueError:  # of unequal lengths
+        array = np.asarray([None])
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"{called}: X is a {type(x).__name__} of what isn't numbers in rows of equal length; "
+            "give an array, a data frame, or a list of dicts"
+        )
+    return array
 
 
 def _array(value: Any) -> np.ndarray[Any, Any] | None:

@@ -12,6 +12,7 @@ from wardround.simulations.beginning.begin import Begun
 
 _MOST = 40
 _OPTIONS = (
+    (re.compile(r"^--set ([\w.]+):"), r"overrides['\1']:"),
     (re.compile(r"--target COLUMN"), "target='COLUMN'"),
     (re.compile(r"--positive TEXT"), "positive=['TEXT']"),
     (re.compile(r"--positive (\S+)"), r"positive=['\1']"),

@@ -116,7 +116,18 @@ def _check_together(
     observer: Observer | None,
     progress: bool | None,
 ) -> None:
-    """Raise ConfigError for arguments that have no effect together."""
+    """Raise ConfigError for arguments that have no effect together, or are of another type."""
+    if target is not None and not isinstance(target, str):
+        raise ConfigError(
+            f"target: {type(target).__name__} is no name", mend="give one column's, a text"
+        )
+    if not isinstance(positive, str) and not (
+        isinstance(positive, Sequence) and all(isinstance(one, str) for one in positive)
+    ):
+        raise ConfigError(
+            "positive: neither a text nor a list of them",
+            mend="write what the cells have in quotes, positive='1'",
+        )
     if data is None and target is not None:
         raise ConfigError(
             "target: goes with data=...; a file names its own in [task.columns]",

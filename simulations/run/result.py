@@ -138,9 +138,11 @@ class Result:
         """
         evaluation = evaluation_of(self.rounds, self.round)
         row = {"train_loss": None, **evaluation}
+        records = flat_records([row]) if evaluation else []
+        there = {(record["metric"], record["split"]) for record in records}
         found = {
             record["hospital"]: float(record["value"])
-            for record in (flat_records([row]) if evaluation else [])
+            for record in records
             if (record["metric"], record["split"]) == (metric, split)
         }
         if hospital is None:
@@ -149,6 +151,10 @@ class Result:
         for name in (hospital, name_of(hospital)):
             if name in found:
                 return found[name]
+        if (metric, split) not in there:
+            names = ", ".join(sorted({name for name, where in there if where == split}))
+            instead = f"there are {names}" if names else f"no {split} rows were asked about"
+            raise KeyError(f"no {split} figure '{metric}'; {instead}")
         hidden = any(row.get("hidden") for row in self.rounds) and hospital != OVERALL
         why = "; secure aggregation hides single hospitals, see comparison" if hidden else ""
         raise KeyError(f"no {split} {metric} of {hospital}{why}")

@@ -95,8 +95,12 @@ def test_all_that_is_wrong_is_told_at_once_and_no_cell_of_it(model: Predictor) -
         model.predict({"crp": [1.0], "smoker": ["no"]})
     with pytest.raises(DataError, match="column 'ward': neither numbers, texts nor dates"):
         model.predict([ROW | {"ward": object()}])
-    with pytest.raises(DataError, match="rows in a int can't be read"):
+    with pytest.raises(DataError, match="rows of type int can't be read"):
         model.predict(3)
+    with pytest.raises(DataError, match="column 'crp' is one float; give a list of values"):
+        model.predict({"age": [50], "crp": 1.5, "smoker": ["no"], "ward": ["A"]})
+    with pytest.raises(DataError, match="column 'age': neither numbers, texts nor dates"):
+        model.predict({"age": np.array([1 + 2j]), "crp": [1.5], "smoker": ["no"], "ward": ["A"]})
     with pytest.raises(TaskError, match="predicts no lists of texts or arrays"):
         model.predict(["a text"])
 

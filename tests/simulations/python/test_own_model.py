@@ -97,7 +97,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         "ends with Sigmoid; outputs",
     ),
     "no module": (lambda: 3, "it made a int, not a torch.nn.Module"),
-    "no function": ("Net", "a str is neither a torch.nn.Module nor a function"),
+    "no function": ("Net", "model: str is neither a torch.nn.Module nor a function"),
     "three": (lambda a, b, c: nn.Linear(a, b), "needs 3 arguments"),
     "fails": (lambda i: nn.Linear(-i, 1), "model: making it of 5 inputs and 1 outputs failed"),
 }

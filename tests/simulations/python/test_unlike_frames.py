@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from tests.simulations.python.frames import hospitals, patients
@@ -102,6 +103,21 @@ def test_all_columns_of_an_array_are_inputs() -> None:
         result.predict(data["west"][0][:, :2])
 
 
+def test_lists_of_numbers_are_an_array_and_a_target_has_one_name() -> None:
+    """Targets of which some are missing are floats, and no class by their type: whole numbers of
+    another hospital are called the same."""
+    draw = np.random.default_rng(7)
+    x = draw.normal(size=(40, 3))
+    y = (x[:, 0] + draw.normal(size=40) > 0).astype(int)
+    array = given_data({"a": (x, y), "b": (x, y), "c": (x, y)})
+    lists = given_data({"a": (x.tolist(), y.tolist()), "b": (x, y), "c": (x, y)})
+    assert lists.digests() == array.digests() and lists.arrays == {"x1", "x2", "x3"}
+    gaps = np.where(draw.random(40) < 0.2, np.nan, y)
+    found = given_data({"a": (x, gaps), "b": (x, y)})
+    names = {one.column_names[-1] for one in found.shards.values() if isinstance(one, pa.Table)}
+    assert names == {"value"}
+
+
 X, Y = np.zeros((4, 2)), np.zeros(4)
 MISTAKES: dict[str, tuple[Any, str]] = {
     "empty": ({}, "an empty dict has no hospital"),
@@ -111,7 +127,10 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "y": ({"a": (X, X)}, r"data\['a'\]: y is ndarray of shape \(4, 2\)"),
     "triple": ({"a": (X, Y, Y)}, r"data\['a'\]: a tuple of 3"),
     "mixed": ({"age": [1, 2], "b": {"age": [1]}}, "is a column and data"),
-    "number": (3, "rows in a int can't be read"),
+    "lists": ({"a": ([[1, 2], [3]], [0, 1])}, r"data\['a'\]: X is a list of what isn't numbers"),
+    "texts in lists": ({"a": ([["1", "x"]], [0])}, "X is a list of what isn't numbers in rows"),
+    "complex": ({"a": (X * 1j, Y)}, r"data\['a'\]: .*'x1': neither numbers, texts nor dates"),
+    "number": (3, "rows of type int can't be read"),
     "texts": (["a", "b"], "data: a list of strs"),
     "no rows": ({"a": pd.DataFrame({"x": [], "died": []})}, r"data\['a'\]: there are no rows"),
     "twice": (pd.DataFrame([[1, 2]], columns=["x", "x"]), "stands twice"),
@@ -133,9 +152,15 @@ def test_options_of_the_command_are_told_as_arguments() -> None:
         simulate(data={name: frame.rename(columns={"died": "w"}) for name, frame in frames.items()})
     with pytest.raises(ConfigError, match="target: goes with data"):
         simulate(target="died")
-    with pytest.raises(ConfigError, match="data.path: has no effect beside"):
+    with pytest.raises(ConfigError, match="^target: list is no name; give one column's"):
+        simulate(data=frames, target=["died"])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="^positive: neither a text.*positive='1'"):
+        simulate(data=frames, target="died", positive=1)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^overrides\['training.lr'\]: input should be a valid"):
+        simulate(data=frames, target="died", overrides={"training.lr": "fast"})
+    with pytest.raises(ConfigError, match=r"^overrides\['data.path'\]: has no effect beside"):
         simulate(data=frames, target="died", overrides={"data.path": "here"})
-    with pytest.raises(ConfigError, match="simulation.partition: 'iid' makes hospitals of one"):
+    with pytest.raises(ConfigError, match=r"simulation.partition'\]: 'iid' makes hospitals of one"):
         simulate(data=frames, target="died", overrides={"simulation.partition": "iid"})
 
 

@@ -178,6 +178,8 @@ def test_nothing_of_a_single_hospital_reaches_the_servers_records(overrides) -> 
     mean = {r["metric"] for r in result.records if r["hospital"] == "mean"}
     areas = {"auc", "average_precision"}
     assert mean == areas | {f"{name}_error_bound" for name in areas}
+    with pytest.raises(KeyError, match="no test figure 'aucc'; there are accuracy, auc, "):
+        result.figure("aucc")
     with pytest.raises(KeyError, match="secure aggregation hides single hospitals"):
         result.figure("auc", "hospital-1")
     page = (result.run_directory / "report.html").read_text()
