@@ -1,10 +1,12 @@
 """For test_kill_resume.py: kill a run at its n-th durable write, resume it, print its hash.
 
-    python -m tests.integration.kill_points STRIDE CONFIG...
+    python -m tests.integration.kill_points CONFIG...
 
 One line of JSON per case: {"config": ..., "case": ..., "sha256": ...}. Every case is a fork
 of this process, so that the imports are paid once; no torch work is done before the forks. Runs
-lie in a folder beside each file.
+lie in a folder beside each file. Killed is where what a crash may lose differs: before the first
+round, after the first, before the second is committed, and after the last. (Every so many writes
+would mostly be of how a run begins and ends.)
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import builtins
 import hashlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -39,8 +42,11 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def kill_before(number: int) -> None:
-    """SIGKILL this process before its ``number``-th fsync or rename (0: never)."""
+def kill_before(number: int, commits: Path | None = None) -> None:
+    """SIGKILL this process before its ``number``-th fsync or rename (0: never).
+
+    commits : file for the numbers of the renames that commit a round, a line each
+    """
     count = 0
 
     def guarded(name: str) -> Callable[..., object]:
@@ -51,6 +57,9 @@ def kill_before(number: int) -> None:
             count += 1
             if count == number:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if commits is not None and name == "replace" and COMMIT.search(str(args[1])):
+                with commits.open("a") as log:
+                    log.write(f"{count}\n")
             return original(*args)
 
         return call
@@ -71,19 +80,19 @@ def digest(run: Path) -> str:
 
 
 def main() -> None:
-    for config in map(Path, sys.argv[2:]):
-        kill_and_resume(config, config.with_suffix(".runs"), int(sys.argv[1]))
+    for config in map(Path, sys.argv[1:]):
+        kill_and_resume(config, config.with_suffix(".runs"))
 
 
-def kill_and_resume(config: Path, folder: Path, stride: int) -> None:
-    """An undisturbed run, then one that is killed before each ``stride``-th write."""
+def kill_and_resume(config: Path, folder: Path) -> None:
+    """An undisturbed run, then one that is killed at each point."""
+    commits = config.with_suffix(".commits")
 
-    def case(name: str, kill: int) -> bool:
-        """Returns whether the kill point was reached."""
+    def case(name: str, kill: int) -> None:
         runs = folder / name
 
         def first() -> None:
-            kill_before(kill)
+            kill_before(kill, None if kill else commits)
             simulate(load_config(config, [f'federation.runs="{runs}"']))
 
         status = in_child(first)
@@ -99,15 +108,12 @@ def kill_and_resume(config: Path, folder: Path, stride: int) -> None:
             line = json.dumps(said)
             with SAYING:
                 builtins.print(line, flush=True)
-        return killed
 
     case("uninterrupted", 0)
-    number, reached = 1, True
+    start, one, two, last = map(int, commits.read_text().split())
+    points = (start, one + 1, two, last + 1)
     with ThreadPoolExecutor(AT_ONCE) as pool:  # their work is in forks, one core each
-        while reached:
-            numbers = [number + stride * index for index in range(AT_ONCE)]
-            reached = all(pool.map(lambda n: case(f"killed before write {n}", n), numbers))
-            number += AT_ONCE * stride
+        list(pool.map(lambda n: case(f"killed before write {n}", n), points))
 
 
 def void(value: object) -> None:
@@ -115,6 +121,7 @@ def void(value: object) -> None:
 
 
 AT_ONCE = 2
+COMMIT = re.compile(r"checkpoints/round-\d+\.safetensors$")
 SAYING = threading.Lock()
 
 if __name__ == "__main__":
