@@ -178,7 +178,7 @@ class Hospital:
     plan : of the run that it takes part in; whoever accepts another one replaces it
     book : of many simulated hospitals, where their ledgers are together
         (``client/privacy/book.py``); None elsewhere
-    laid_out : a phase of the preparation, with these totals: its sums over no rows
+    laid_out : a phase, with these totals: its sums over no rows
     working : of a procedure with many steps, what it need not work out of its rows twice
     """
 
@@ -194,17 +194,15 @@ class Hospital:
         self.name, self.task, self.config = shard.name, shard.task, shard.config
         self.identity, self.roster = keys.identity, keys.roster
         self.simulated, self.ledger_path = place.simulated, place.ledger_path
-        self.emulates_masks = place.emulates_masks
-        self.witness, self.each_patient = place.witness, place.each_patient
-        self.model_folder, self.processes = place.model_folder, place.processes
-        self.share, self.on_failure = place.share, place.on_failure
+        self.emulates_masks, self.witness = place.emulates_masks, place.witness
+        self.each_patient, self.model_folder = place.each_patient, place.model_folder
+        self.processes, self.share, self.on_failure = place.processes, place.share, place.on_failure
         self.tells_failures, self.held_out = place.tells_failures, place.held_out
         self.source, self._finished = place.source, place.finished
         self.study, self.links, self.coordinator = place.study, place.links, keys.coordinator
         self.plan = Plan.of_settings(self.config)
         self.book: object | None = None
-        self.totals: Sums = {}
-        self.working: dict[str, Any] = {}
+        self.totals, self.working = dict[str, Any](), dict[str, Any]()
         self.laid_out: tuple[int, Sums, Sums] | None = None
         self._opened: Opened | None = None
         self._given: str | None = None
@@ -269,8 +267,8 @@ class Hospital:
 
     def forget(self) -> None:
         """The data has changed: it is read again when it is next needed."""
-        self._opened, self._prepared, self._units, self._taught = None, None, None, None
-        self._given, self._warned, self.laid_out = None, None, None
+        self._opened = self._prepared = self._units = self._taught = None
+        self._given = self._warned = self.laid_out = None
         self.working = {}
 
     def sizes(self) -> dict[str, int]:
@@ -284,11 +282,11 @@ class Hospital:
         """What the hospital's IT should look at, one line each, without patient-level values:
         first whatever was left out of its files."""
         if self._warned is None:  # a simulation tells them, and asks its hospitals who they are
-            opened = self._read()
-            train = opened.parts.get("train")
-            lines = [ONLY_EVALUATES] if train is None else self.task.warnings(train)
-            self._warned = [*opened.left_out, *lines, *opened.notes]
-        return [f"{self.name}: {line}" for line in self._warned]
+            opened, train = self._read(), self.parts().get("train")
+            own = [ONLY_EVALUATES] if train is None else self.task.warnings(train)
+            lines = [*opened.left_out, *own, *opened.notes]
+            self._warned = [f"{self.name}: {line}" for line in lines]
+        return list(self._warned)
 
     def statistics(self, phase: int, totals: Sums) -> Sums:
         """The training part's sums for this phase of the federated preparation.

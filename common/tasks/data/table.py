@@ -139,8 +139,9 @@ class Table:
     @property
     def keys(self) -> NDArray[np.str_]:
         """N texts, what tells rows apart by all of their cells (``row_keys.py``)."""
-        ahead = self._ahead is not None and self._ahead[0] is self.data
-        return key_texts(self._ahead[1] if ahead else self._key_numbers())
+        if self._ahead is not None and self._ahead[0] is self.data:
+            return key_texts(self._ahead[1])
+        return key_texts(self._key_numbers())
 
     def _key_numbers(self) -> NDArray[np.uint64]:
         names = sorted(self.columns) if self.named else self.columns
