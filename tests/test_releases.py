@@ -60,6 +60,18 @@ def test_the_lists_are_those_that_the_release_makes() -> None:
         assert f'lock "a {name}" {" ".join(extras)}\n' in made
 
 
+def test_the_version_is_the_newest_of_the_changelog_and_the_protocol_that_of_the_table() -> None:
+    versions = re.findall(
+        r"^## (\d+\.\d+\.\d+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M
+    )
+    assert versions and versions[0] == PROJECT["version"] == own_version()
+    page = (ROOT / "docs/releases.md").read_text()
+    told = re.search(r"wardround --version +# wardround (\S+), protocol (\d+)", page)
+    assert told is not None and told.groups() == (PROJECT["version"], str(PROTOCOL))
+    rows = [int(number) for number in re.findall(r"^\| (\d+) \|", page, re.M)]
+    assert rows == list(range(PROTOCOL, 0, -1))
+
+
 def test_the_command_says_its_version() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "wardround", "--version"], capture_output=True, text=True, check=True
