@@ -57,6 +57,9 @@ REASONS: dict[str, dict[str, str]] = {
         "_kept": "a cache of the process, emptied so that a test begins as a process does",
         "_tokenizer": "as _kept",
     },
+    "common/tasks/data/test_table.py": {
+        "_texts": "a column's texts before they are cells of a kind, of both ways of reading"
+    },
     "common/transport/test_frames.py": {"_KINDS": "the order of frames is the protocol"},
     "common/transport/test_mailbox.py": {
         "_AT_ONCE_BYTES": _CUT,
@@ -107,6 +110,7 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "simulations/privacy/test_attacks.py": {"_ROWS": _CUT},
     "simulations/python/test_shown.py": {"_repr_html_": "what notebooks call to show an object"},
+    "simulations/run/test_many_hospitals.py": {"_TOLD_EVERY": _CUT},
     "simulations/scenario/test_scenario.py": {
         "_clients": "draws are compared with their distribution, thousands at once",
         "_speed": "as _clients",
