@@ -25,6 +25,7 @@ from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
 from wardround.client.privacy.book import SharedBook
 from wardround.common.config.load import Config, parse_config
+from wardround.common.errors import reason_of
 from wardround.common.figures.sums import Sums
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.run.directory import RunDirectory
@@ -206,7 +207,7 @@ def federate(tmp_path: Path) -> Federate:
         def open_hospital(context: Context) -> Hospital:
             return hospitals[str(context.node_config["hospital"])]
 
-        app: Any = create_client_app(open_hospital)
+        app: Any = create_client_app(open_hospital, outward=reason_of)
         if executor is not None:
             clients = Clients(list(shards), hospitals=open_hospital, intercept=intercept)
             grid = InProcessGrid(clients, executor)

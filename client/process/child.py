@@ -275,6 +275,8 @@ class ChildPlace:
 class _Died(WardroundError):
     """A child ended in the middle."""
 
+    tells = True
+
 
 class _Child:
     """A child process and the pipe to it; it ends with this object."""

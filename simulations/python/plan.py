@@ -32,6 +32,11 @@ class PrivacyPlan:
 
     hospitals : {hospital, units, schedule}; ``schedule`` has noise multiplier, sampling rate, steps
     config : the settings that it is of
+
+    >>> from wardround.simulations import privacy_plan
+    >>> plan = privacy_plan(overrides=["privacy.unit=example", "privacy.epsilon=3"])
+    >>> len(plan.hospitals), max(row["epsilon"] for row in plan.records) <= 3
+    (5, True)
     """
 
     hospitals: list[HospitalPlan]

@@ -63,9 +63,11 @@ def simulate(
     observer : is told what happens, instead of the line that ``progress`` is about
     progress : whether a line shows the round; None: in a notebook and at a prompt
 
-    >>> frame = {"age": list(range(30, 90)), "died": [0] * 30 + [1] * 30}
-    >>> result = simulate(data={"north": frame, "south": frame, "east": frame}, target="died")
-    >>> result.predict({"age": [85]})["probability"][0] > 0.5
+    >>> ages = {name: [30 + (7 * i + k) % 50 for i in range(60)] for k, name in enumerate("abc")}
+    >>> died = {name: [int(x + i % 9 > 60) for i, x in enumerate(ages[name])] for name in ages}
+    >>> frames = {name: {"age": ages[name], "died": died[name]} for name in ages}
+    >>> result = simulate(data=frames, target="died")
+    >>> bool(result.predict({"age": [85]})["probability"][0] > 0.5)
     True
     """
     _check_together(data, target, positive, model, task, observer, progress)

