@@ -63,10 +63,9 @@ def simulate(
     observer : is told what happens, instead of the line that ``progress`` is about
     progress : whether a line shows the round; None: in a notebook and at a prompt
 
-    >>> ages = {name: [30 + (7 * i + k) % 50 for i in range(60)] for k, name in enumerate("abc")}
-    >>> died = {name: [int(x + i % 9 > 60) for i, x in enumerate(ages[name])] for name in ages}
-    >>> frames = {name: {"age": ages[name], "died": died[name]} for name in ages}
-    >>> result = simulate(data=frames, target="died")
+    >>> ages = [30 + 7 * i % 50 for i in range(300)]
+    >>> rows = {"age": ages, "died": [int(x + i % 9 > 60) for i, x in enumerate(ages)]}
+    >>> result = simulate(data=rows, target="died")
     >>> bool(result.predict({"age": [85]})["probability"][0] > 0.5)
     True
     """
