@@ -60,13 +60,12 @@ def simulate(
     overrides : {'table.key': value}, or 'table.key=value' texts as ``--set`` has them
     resume : a run directory to go on with; ``data``, ``model`` and ``task`` are given again
     task : a task object of your own; the configuration then has no ``[task]``
-    observer : is told what happens, instead of the line that ``progress`` is about
-    progress : whether a line shows the round; None: in a notebook and at a prompt
+    observer : is told what happens, instead of the line that ``progress`` is about (whether one
+        shows the round; None: in a notebook and at a prompt)
 
     >>> ages = [30 + 7 * i % 50 for i in range(300)]
     >>> rows = {"age": ages, "died": [int(x + i % 9 > 60) for i, x in enumerate(ages)]}
-    >>> result = simulate(data=rows, target="died")
-    >>> bool(result.predict({"age": [85]})["probability"][0] > 0.5)
+    >>> bool(simulate(data=rows, target="died").predict({"age": [85]})["probability"][0] > 0.5)
     True
     """
     _check_together(data, target, positive, model, task, observer, progress)
