@@ -330,6 +330,7 @@ def _words(manifest: Manifest) -> dict[str, str | int]:
     """What an audit line says of a plan: the same at every hospital that was shown it."""
     return {
         "manifest": manifest.digest().hex(),
+        "lasting": manifest.lasting_digest().hex(),
         "run": manifest.run,
         "stage": manifest.stage,
         "version": manifest.description_version,

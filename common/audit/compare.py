@@ -9,6 +9,9 @@ Aligned by run, session, group, aggregation, purpose and round, an honest server
 - *of one step of a run*, which may be tried again with others: two hospitals' attempts have
   something in common, the model and the totals above all. Who was asked at different attempts only
   is still to be shown the same; so two differ where nothing that they were told is equal.
+- *of the preparation's sums*, which a server that is started again before they are kept makes anew,
+  with whoever is there then: totals follow from who was asked. Two that were asked at different
+  times only agree where others, asked both times, lead from one to the other.
 
 What it can't find: what was told to a hospital whose log isn't given; what was told to all alike;
 what no log has because its hospital was not asked; a hospital that changed its own log
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -43,6 +46,7 @@ class _Item:
     key   : of what
     label : the same for a reader
     once  : whether every hospital is told of it once and for all
+    anew  : whether it may be done anew of other hospitals' rows
     """
 
     key: Key
@@ -51,6 +55,7 @@ class _Item:
     words: Mapping[str, Any]
     time: str
     place: int
+    anew: bool = False
 
 
 @dataclass
@@ -112,14 +117,17 @@ def _items(log: ReadLog) -> tuple[list[_Item], int, int]:
 
 
 def _of_plan(line: Line, place: int) -> Iterator[_Item]:
+    """``lasting`` stands for the plan but what a server's next start may change; where an earlier
+    version wrote the line, the plan's own digest does."""
     values = line.values
     key = tuple(values.get(name) for name in ("run", "stage", "version", "rounds"))
     if not all(isinstance(one, str | int) for one in key):  # an earlier version's, or a server's
         return
-    words = {name: values.get(name) for name in ("manifest", "descriptor")}
+    name = "lasting" if "lasting" in values else "manifest"
+    words = {"manifest": values.get(name), "descriptor": values.get("descriptor")}
     run, stage, version, _ = key
     label = f"the plan of run {run}, stage {stage}, of description {version}"
-    yield _item(("plan", *key), label, False, words, line, place)  # type: ignore[arg-type]
+    yield _item((name, *key), label, False, words, line, place)  # type: ignore[arg-type]
 
 
 def _of_request(
@@ -143,7 +151,7 @@ def _of_request(
         if "settings" in told:
             step = _step(kind, told.get("phase", ""), where)
             key = ("step", run, kind, str(server_round), str(told.get("phase")))
-            yield _item(key, step, False, told, line, place)
+            yield replace(_item(key, step, False, told, line, place), anew="phase" in told)
         return
     sum_of = ("sum", group, str(number))
     if "survivors" in told:
@@ -186,10 +194,27 @@ def _differences(
                 f"{log.path}: line {other.place}: '{log.party}' was told two things of "
                 f"{other.label}: {word} is {mine}, and then {theirs}",
             )
-    for one, other_number in combinations(sorted(asked), 2):
-        yield from _pair(
-            reports[one].log, asked[one], reports[other_number].log, asked[other_number]
-        )
+    agree = _Agreement(asked)
+    for one, peer in combinations(sorted(asked), 2):
+        if not agree.between(one, peer):
+            yield from _pair(reports[one].log, asked[one], reports[peer].log, asked[peer])
+
+
+class _Agreement:
+    """Which hospitals were told the same of one thing; of what is done anew, also by others."""
+
+    def __init__(self, asked: Mapping[int, Sequence[_Item]]) -> None:
+        self._group = {number: {number} for number in asked}
+        if not all(items[0].anew for items in asked.values()):
+            return
+        for one, peer in combinations(asked, 2):
+            if _differing(asked[one], asked[peer]) is None:
+                joined = self._group[one] | self._group[peer]
+                self._group |= dict.fromkeys(joined, joined)
+
+    def between(self, one: int, peer: int) -> bool:
+        """Whether nothing else is to be looked at."""
+        return peer in self._group[one]
 
 
 def _pair(

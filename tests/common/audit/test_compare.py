@@ -216,6 +216,36 @@ def test_an_attempt_with_others_is_no_difference_and_what_one_missed_is_said(
     assert "without a log here: 'd'" in result.stdout
 
 
+def test_a_server_that_is_started_again_may_show_a_plan_of_other_attempts_and_versions(
+    tmp_path: Path,
+) -> None:
+    """Seen in a life of weeks: federation.round_attempts was changed between two starts, and each
+    of two hospitals was shown the plan of one of them. What else differs is still found."""
+    a, b, c = logs(tmp_path, "abc")
+    a.plan("0" * 64, stage=2, lasting="2" * 64)
+    b.plan("1" * 64, stage=2, lasting="2" * 64)
+    assert compare(a, b).exit_code == 0
+    c.plan("1" * 64, stage=2, lasting="3" * 64)
+    result = compare(a, b, c)
+    assert "stage 2, of description 1: manifest is 222222222222 for 'a'" in result.stdout
+
+
+def test_a_preparation_that_is_made_anew_of_others(tmp_path: Path) -> None:
+    """Its totals follow from who was asked. 'a' was asked both times, and leads from 'b' to 'c';
+    without its log, or where it was asked once, there is a difference."""
+    a, b, c, d = logs(tmp_path, "abcd")
+    first, second = ({"totals": x * 64, "settings": x * 64, "phase": 1} for x in "12")
+    for log, told in ((a, first), (a, second), (b, first), (c, second), (d, first)):
+        log.told("query.statistics", 0, **told)
+    assert compare(a, b, c, d).exit_code == 0
+    without = compare(b, c, d)
+    assert without.exit_code == 1
+    assert "'query.statistics', phase 1: totals is 111111111111 for 'b'" in without.stdout
+    d.told("query.statistics", 0, phase=2, totals="3" * 64, settings="3" * 64)
+    a.told("query.statistics", 0, phase=2, totals="4" * 64, settings="4" * 64)
+    assert "phase 2: totals is" in compare(a, b, c, d).stdout
+
+
 def test_a_run_of_others_is_one_note(tmp_path: Path) -> None:
     a, b, c = honest(tmp_path)
     for log in (a, b):

@@ -39,6 +39,9 @@ def description(config: Config, hospitals: int = 4) -> Description:
     return Description(name, 7, place, toml, server, keys, (), now, until)
 
 
+SIGNED = description(parse_config(""))
+
+
 def first(text: str = "", hospitals: int = 4) -> Manifest:
     config = parse_config(text)
     return preparation_manifest(config, make_task(config), description(config, hospitals), "run-1")
@@ -187,6 +190,21 @@ def test_what_is_each_hospitals_own_is_not_told() -> None:
     made = first(text + "[secure_aggregation]\nthreads = 4\nmin_cohort = 4\n")
     assert made.privacy.epsilon_limit is None and made.secure_aggregation.threads == 1
     assert made.secure_aggregation.min_cohort == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "lasts"),
+    [("[federation]\nround_attempts = 9\n", True), ("[federation]\nrounds = 9\n", False)],
+)
+def test_what_the_next_start_of_a_server_may_change(text: str, lasts: bool) -> None:
+    """In the digest that hospitals' logs are compared by; the plan itself is another all the
+    same."""
+    one, other = (
+        preparation_manifest(parse_config(text), make_task(parse_config(text)), SIGNED, "run-1")
+        for text in ("", text)
+    )
+    assert one.digest() != other.digest()
+    assert (one.lasting_digest() == other.lasting_digest()) == lasts
 
 
 def test_a_task_without_statistics_has_none(line) -> None:
