@@ -65,8 +65,9 @@ def split_notes(task: Task[Any], raw: Any, config: Config, split: dict[str, Rows
         lacking = int((~there & (np.round(counts * share) >= 1)).sum())
         if lacking:
             notes.append(
-                f"the {part} part has no row of {lacking} of the {len(found)} labels: there are "
-                f"few {whole} with it, and the hospital's key holds rows out whatever their label"
+                f"the {part} part has no row of {lacking} of the {len(found)} groups by target "
+                f"(classes, events, or quarters of an amount): there are few {whole} with it, and "
+                "the hospital's key holds rows out whatever their target"
             )
     if _shares(config)[_TRAIN] < 1 and task.together(raw) is None and _has_many_copies(task, raw):
         notes.append(

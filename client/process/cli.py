@@ -177,7 +177,7 @@ def reject(
 def studies(kit: KitArgument) -> None:
     """List a network's studies that this hospital was asked for: who asks, why, and where each
     stands here."""
-    from wardround.client.site.consent import list_studies
+    from wardround.client.site.standing import list_studies
 
     for line in list_studies(kit):
         print(line)

@@ -119,7 +119,7 @@ def _terms(kit: Kit, name: Path | None, study: str) -> Terms:
 
 def _study(kit: Kit, wanted: str) -> Study | None:
     """A network's study; None in a federation that is one. Raises StudyRefused, ConfigError."""
-    from wardround.client.site.consent import desks
+    from wardround.client.site.standing import desks
     from wardround.common.errors import ConfigError, StudyUnknown
 
     if kit.description.config().network is None:

@@ -1,22 +1,18 @@
-"""``wardround client approve|reject|studies``: plans are shown, and decisions made and changed.
-
-In a federation that is one there is one desk that plans wait on; in a network each study has one.
-"""
+"""``wardround client approve|reject``: plans are shown, and decisions made and changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from wardround.client.site.approval import Approvals, Decision
+from wardround.client.site.approval import Decision
 from wardround.client.site.joint_text import of_this_kit
 from wardround.client.site.kit import Kit
 from wardround.client.site.plan_text import plan_text
 from wardround.client.site.policy import load_site
 from wardround.client.site.questions import Questions, sentence
+from wardround.client.site.standing import Desk, desks, is_decided, what_stands
 from wardround.client.site.stop import LOCK
-from wardround.client.site.studies import StudyFolders
 from wardround.client.site.study_text import (
     Shown,
     asked_of_analyses,
@@ -34,7 +30,6 @@ from wardround.client.site.study_text import (
 from wardround.client.sources.kept import Located
 from wardround.client.sources.readers import shown
 from wardround.client.sources.source import Asked
-from wardround.common.audit.lines import told
 from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import Config
 from wardround.common.durable.lock import lock_holder
@@ -42,52 +37,11 @@ from wardround.common.errors import AuditError, PolicyRefused, TransportError, W
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.settings import StatisticsOptions
 from wardround.common.study.study import Study
-from wardround.common.text import one_line
 
-
-@dataclass(frozen=True)
-class Desk:
-    """Where the plans of one study wait. ``study``: None in a federation that is one."""
-
-    approvals: Approvals
-    study: Study | None = None
-    over: str = ""
-
-    @property
-    def name(self) -> str:
-        """As people name it."""
-        return f"study {self.study.name} ({self.study.id[:12]})" if self.study is not None else ""
-
-
-def desks(kit: Kit, wanted: str = "") -> list[Desk]:
-    """All of a kit, in the order in which studies came.
-
-    wanted : a study's name, or how its id begins. Of several with one name it is the one that goes
-        on, or else the newest
-
-    Raises PolicyRefused unless that is just one.
-    """
-    folders = StudyFolders(kit.state)
-    found = [Desk(Approvals(kit.state, kit.identity))] if not folders.ids() else []
-    for id in folders.ids():
-        over = folders.over(id)
-        approvals = Approvals(folders.folder(id), kit.identity)
-        why = over.words if over is not None else ""
-        found.append(Desk(approvals, folders.kept(id), why))
-    if not wanted:
-        return found
-    named = [one for one in found if one.study is not None and _is_called(one.study, wanted)]
-    if all(one.study is not None and one.study.name == wanted for one in named):
-        named = [one for one in named if not one.over] or named[-1:]
-    if len(named) != 1:
-        every = ", ".join(one.name for one in named or found if one.study is not None) or "none"
-        what = f"{len(named)} studies are" if named else "no study is"
-        raise PolicyRefused(f"{what} called '{one_line(wanted, 80)}'; there are: {every}")
-    return named
-
-
-def _is_called(study: Study, wanted: str) -> bool:
-    return study.name == wanted or study.id.startswith(wanted) or study.run == wanted
+_NOT_SHOWN = (
+    "nothing was decided: a plan can be decided on once the running client (wardround client KIT) "
+    "was shown it, mostly within seconds of its submission; try again then"
+)
 
 
 def decide(
@@ -105,15 +59,18 @@ def decide(
     reject : a reason; reject what waits, and what the hospital takes part in
     plan : the beginning of a digest: this one only
     study : how the name or id of one begins: this one's only
+
+    Raises PolicyRefused where a decision was given, nothing waits for it, and it wasn't the last
+    one either: who gave it must not believe that it counts.
     """
     kit = Kit.open(folder)
     every = desks(kit, study)
     chosen = _chosen(every, yes, reject is not None, plan, bool(study))
     if not chosen:
-        said = "".join(f"{_standing(one)}" for one in every)
-        if study and not said:
-            said = f"; {every[0].name}: {_where(every[0], _refused(kit))}"
-        say(f"{folder}: no plan waits for approval{said}")
+        nothing = f"{folder}: no plan waits for approval{what_stands(kit, every, bool(study))}"
+        if (yes or reject is not None) and not any(is_decided(one, yes) for one in every):
+            raise PolicyRefused(nothing, mend=_NOT_SHOWN)
+        say(nothing)
     for desk, manifest in chosen:
         _show(kit, desk, manifest, say)
         name = manifest.digest().hex()
@@ -305,78 +262,6 @@ def _find(every: list[Desk], plan: str) -> list[tuple[Desk, Manifest]]:
     if not found:
         raise said
     return found
-
-
-def _standing(desk: Desk) -> str:
-    """What was decided last, and how to change it."""
-    if desk.over:
-        return ""
-    lines = [
-        f"; run '{one.run}' goes on with plan {one.digest().hex()[:12]}: withdraw from it with "
-        "--reject REASON"
-        for one in desk.approvals.in_force()
-    ]
-    if (last := desk.approvals.last_rejected()) is not None:
-        lines.append(
-            f"; run '{last.manifest.run}' was rejected at {last.time} by {last.who} "
-            f"({last.reason or 'no reason given'}): take part after all with --yes"
-        )
-    return "".join(lines)
-
-
-def list_studies(folder: Path) -> list[str]:
-    """Two lines for each study that this hospital was shown: where it stands here, and what it is.
-
-    Raises PolicyRefused in a federation that is one.
-    """
-    kit = Kit.open(folder)
-    if kit.description.config().network is None:
-        raise PolicyRefused(
-            f"{folder}: this federation has no studies: it is one; its plans: wardround client "
-            "approve KIT"
-        )
-    lines, refused = [], _refused(kit)
-    for desk in desks(kit):
-        study = desk.study
-        if study is not None:
-            purpose = one_line(study.purpose, 120)
-            lines.append(f"{study.id[:12]}  {study.name}  {_where(desk, refused)}")
-            lines.append(f"              {study.researcher}, until {study.until}: {purpose}")
-    return lines or [f"{folder}: no study was shown to this hospital yet"]
-
-
-def _refused(kit: Kit) -> dict[str, str]:
-    """Why this hospital's client refused a plan last, by run, as its own log has it: with files and
-    columns, which nobody else is told. Of one that was accepted since nothing."""
-    found = dict[str, str]()
-    try:
-        for line in told(kit.state / "audit.jsonl", "policy", "manifest"):
-            found[str(line.get("run"))] = str(line.get("refused", ""))
-    except OSError:
-        return {}  # it has no log yet, or a damaged disk: the client itself says so
-    return found
-
-
-def _where(desk: Desk, refused: Mapping[str, str]) -> str:
-    """Where a study stands at this hospital."""
-    if desk.over:
-        return f"over: {desk.over}"
-    last = desk.approvals.last_rejected()
-    if last is not None:
-        return f"rejected by {last.who}: {last.reason or 'no reason given'}"
-    if desk.approvals.pending():
-        return "waits for approval"
-    if desk.approvals.in_force():
-        return "takes part"
-    approved = list(desk.approvals.decisions("approved"))
-    if approved:
-        return f"approved by {approved[-1].who}"
-    why = refused.get(desk.study.run, "") if desk.study is not None else ""
-    return (
-        f"not accepted: {one_line(why, 1000)}"
-        if why
-        else "not accepted yet: the client still looks at it (its log says more)"
-    )
 
 
 def _note(kit: Kit, every: list[Desk]) -> None:

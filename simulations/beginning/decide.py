@@ -11,7 +11,7 @@ from wardround.common.errors import DataError
 from wardround.common.tasks.data.profile import Copy, copies
 from wardround.common.tasks.data.profile.words import says_site
 from wardround.common.text import near
-from wardround.simulations.beginning.differ import differences
+from wardround.simulations.beginning.differ import differences, lacking_classes
 from wardround.simulations.beginning.found import MISSING, Found, Shard
 from wardround.simulations.beginning.roles import Role, patient_column, role_of
 from wardround.simulations.beginning.seen import Seen, side_by_side
@@ -102,6 +102,7 @@ def decide(read: Found, asked: str | None, positive: Sequence[str]) -> Decision:
         if roles[name].role in ("numeric", "categorical")
     ]
     told += _rare(target, seen)
+    told += lacking_classes(target, seen)
     problems = differences(read.shards, seen, roles)
     if not any(role.role in ("numeric", "categorical", "binary") for role in roles.values()):
         raise _no_inputs(target, {name: roles[name] for name in seen}, problems)

@@ -16,6 +16,7 @@ from wardround.common.text import near
 from wardround.simulations.beginning.found import Shard
 from wardround.simulations.beginning.roles import Role
 from wardround.simulations.beginning.seen import Seen
+from wardround.simulations.beginning.target import Target
 
 _APART = 9.0
 _FEWEST_ROWS = 10
@@ -116,6 +117,46 @@ def _lack(seen: Seen, shards: Sequence[Shard], found: Mapping[str, Seen]) -> str
     )
 
 
+def lacking_classes(target: Target, found: Mapping[str, Seen]) -> list[str]:
+    """Which hospitals have no row of a class that others have: a model of theirs alone never learns
+    it, and figures that rank are undefined where there is one class. A class is named where enough
+    rows of a hospital share it, as everywhere, and never as what all rows of a hospital are."""
+    if target.kind == "regression":
+        return []
+    role = target.roles[0]
+    seen = found[role.name]
+    classes = _classes(seen, role)
+    lines = []
+    for title, one in seen.at.items():
+        has = {text.casefold() for text, rows in one.counts.items() if rows}
+        lacks = [name for name, texts in classes.items() if not has & texts]
+        if not lacks or one.rows - one.gaps < max(one.least, 2):
+            continue
+        if len(classes) - len(lacks) == 1:
+            says = (
+                "all rows have the same class: what tells classes apart it learns from the others"
+            )
+        else:
+            says = f"no row is {_few(lacks, ' or ')}, as rows of other hospitals are"
+        lines.append(f"{title}: column '{seen.name}': {says}")
+    return lines
+
+
+def _classes(seen: Seen, role: Role) -> dict[str, set[str]]:
+    """Texts by class, by what it is called for people."""
+    if role.positive or seen.texts <= {"0", "1"}:
+        ones = {text.casefold() for text in role.positive or ["1"]} & set(seen.texts)
+        two = {"1": ones, "0": set(seen.texts) - ones}
+        return {name: texts for name, texts in two.items() if texts}
+    coded = {text.casefold(): name for name, texts in role.codes.items() for text in texts}
+    found: dict[str, set[str]] = defaultdict(set)
+    for text in sorted(seen.texts):
+        shown = seen.shown(text)
+        name = coded.get(text, seen.called(text)) if shown else ""
+        found[f"'{name}'" if shown else "of a class that too few rows have to be named"].add(text)
+    return dict(found)
+
+
 def _mixed(seen: Seen) -> Iterator[str]:
     if seen.recoded:
         yield (
@@ -191,6 +232,6 @@ def _known(ratio: float, name: str) -> str:
     return ""
 
 
-def _few(names: Sequence[str]) -> str:
+def _few(names: Sequence[str], between: str = ", ") -> str:
     more = len(names) - 5
-    return ", ".join(names[:5]) + (f" and {more} more" if more > 0 else "")
+    return between.join(names[:5]) + (f" and {more} more" if more > 0 else "")

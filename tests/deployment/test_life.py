@@ -143,6 +143,13 @@ class Life:
         assert process.wait() == 0, f"{argv}: {process.tail()}"
         return process
 
+    def says(self, *option: str) -> None:
+        """A person's decision; where the client wasn't shown a plan yet there is none to make."""
+        argv = ["client", "approve", str(self.made.kit(self.asks)), *option]
+        process = Process(argv, self.made.folder, self.folder / "command.log")
+        code = process.wait()
+        assert code == 0 or "nothing was decided" in process.text, f"{argv}: {process.tail()}"
+
     # --- membership ----------------------------------------------------------------------------
     def revoke(self) -> None:
         name = self.anyone()
@@ -280,7 +287,7 @@ class Life:
             return
         self.note(self.asks, "says", decision)
         option = ["--yes"] if decision == "yes" else ["--reject", "not now"]
-        self.command("client", "approve", str(self.made.kit(self.asks)), *option)
+        self.says(*option)
 
     # --- the end ------------------------------------------------------------------------------
     def finish(self) -> None:
@@ -293,7 +300,7 @@ class Life:
             nonlocal asked
             self.keep_server()
             if self.asks in self.members and not self.over and time.monotonic() - asked > 2:
-                self.command("client", "approve", str(self.made.kit(self.asks)), "--yes")
+                self.says("--yes")
                 asked = time.monotonic()
             for name in self.members:
                 client = self.made.clients[name]

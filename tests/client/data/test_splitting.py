@@ -226,7 +226,8 @@ def test_what_labels_and_copies_make_of_it_is_told() -> None:
     for number in range(10):
         key = simulated_key(number, "north")
         trains = 0 in split_rows(Rows(), rows, config(), key)["train"]
-        lacks = "the train part has no row of 1 of the 2 labels" in " ".join(notes(rows, key))
+        said = " ".join(notes(rows, key))
+        lacks = "the train part has no row of 1 of the 2 groups by target" in said
         assert lacks == (not trains)
         told.add(lacks)
     assert told == {False, True}

@@ -11,8 +11,8 @@ import pytest
 
 from tests.client.process.network import SITE, Network, StudyRounds
 from wardround.client.process.pipe import read_error, told_error
-from wardround.client.site.consent import list_studies
 from wardround.client.site.outward import Outward
+from wardround.client.site.standing import list_studies
 from wardround.common import errors
 from wardround.common.errors import WardroundError, outside_words
 from wardround.common.protocol import names as m

@@ -172,6 +172,38 @@ def test_a_person_sees_who_asks_what_and_what_is_new_and_names_a_study(tmp_path:
     network.close()
 
 
+def test_a_decision_on_nothing_is_no_success(tmp_path: Path) -> None:
+    """``approve --yes`` right after ``study submit``, before the client was shown the plan."""
+    network = Network(tmp_path, "require_secure_aggregation = false\n")
+    kit = str(network.kits["north"])
+
+    def client(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["client", *words])
+        error = done.exception
+        code = error.exit_code if isinstance(error, WardroundError) else done.exit_code
+        return code, done.output + str(error or "")
+
+    early = "no plan waits for approval; nothing was decided: a plan can be decided on once"
+    for option in (["--yes"], ["--reject", "no"]):
+        code, said = client("approve", kit, *option)
+        assert code == PolicyRefused.exit_code and early in said
+    assert client("approve", kit) == (0, f"{kit}: no plan waits for approval\n")  # only looked
+    rounds = network.running(network.study("sepsis", hospitals=NORTH))
+    waits(rounds)
+    assert "approved" in client("approve", kit, "sepsis", "--yes")[1]
+    code, said = client("approve", kit, "sepsis", "--yes")
+    assert code == 0 and "no plan waits for approval; study sepsis" in said
+    assert "approved by" in said and client("approve", kit, "sepsis")[0] == 0
+    assert client("reject", kit, "sepsis", "no")[0] == 0
+    code, said = client("reject", kit, "sepsis", "again")
+    assert code == 0 and "was rejected" in said
+    north = network.studies("north")
+    north.end(rounds.study, north.over("aborted", "a typo"))
+    code, said = client("approve", kit, rounds.study[:12], "--yes")
+    assert code == PolicyRefused.exit_code and "over: aborted (a typo)" in said
+    network.close()
+
+
 def test_waiting_costs_no_child(tmp_path: Path) -> None:
     """A plan is shown every few seconds for days: the data are read once, and then when it is
     approved."""

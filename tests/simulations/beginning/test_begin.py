@@ -83,6 +83,13 @@ def test_hospitals_that_differ_run(
     assert said(found, "south", "'creatinine'", "times the others'")
     assert not said(found, "'wide'"), "values of any size at every hospital are no other unit"
     assert said(found, "1002: 1 row")
+    alone = "all rows have the same class"
+    assert said(found, "St. Mary's", alone) == (kind != "regression")
+    assert not said(found, "1002", alone) and not said(found, "north", alone)
+    assert not said(found, "north: column 'stage'")
+    for title in ("Köln", "rare", "south"):
+        lacks = f"{title}: column 'stage': no row is '2', as rows of other hospitals are"
+        assert said(found, lacks) == (kind == "multiclass")
     if kind == "binary":  # ``begin`` has read and prepared the others'
         result = run(found, tmp_path)
         assert result.rounds[0]["accepted"] == sorted(consortium.names().values())
