@@ -194,8 +194,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="FOLDER|FILE",
-        help="Look at these tables, and write a file that runs with them: a folder with a file or "
-        "folder for each hospital, or one file.",
+        help="Look at these tables or images, and write a file that runs with them: a folder with "
+        "a file or folder for each hospital, or one data set.",
     ),
 ]
 TargetOption = Annotated[
@@ -207,7 +207,7 @@ PositiveOption = Annotated[
     typer.Option(
         "--positive",
         metavar="TEXT",
-        help="With --data: a text of the target that means 1; repeatable.",
+        help="With --data: a text of the target, or a class, that means 1; repeatable.",
     ),
 ]
 DialectOption = Annotated[
@@ -289,18 +289,17 @@ def _init_data(
 ) -> None:
     """Look, decide, try, write, and show why."""
     from wardround.common.text import one_line
-    from wardround.simulations.beginning.begin import begin
-    from wardround.simulations.beginning.show import columns_table, hospitals_table
+    from wardround.simulations.beginning.start import start
 
     if path.exists():
         raise ConfigError(f"{path}: exists already; name another file")
-    begun = begin(path, data, target, positive, dialect, statistics)
+    begun = start(path, data, target, positive, dialect, statistics)
     _write(path, begun.text)
     console = new_console(100)
-    console.print(hospitals_table(begun.found))
-    console.print(columns_table(begun.decision))
+    for table in begun.tables:
+        console.print(table)
     next_ = "analyse" if statistics else "simulate"
-    for line in (*begun.found.notes, *begun.decision.told, *begun.decision.problems):
+    for line in begun.lines:
         print(f"- {one_line(line, limit=2000)}")
     print(f"wrote {path}, and tried it on these data; next: wardround {next_} {path}")
 

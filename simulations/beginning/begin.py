@@ -54,7 +54,7 @@ def begin(
     _check_readable(found)
     decision = decide(found, target, positive)
     made, tried = (study_text, answers) if statistics else (federation_text, problems)
-    text = made(decision, found, _relative(found.path, path), keys)
+    text = made(decision, found, relative(found.path, path), keys)
     if wrong := tried(parse_config(text, path=path)):
         raise DataError("\n".join(wrong))
     return Begun(text, found, decision)
@@ -104,7 +104,7 @@ def _dialect(options: Sequence[str]) -> tuple[dict[str, Any], Dialect]:
         raise ConfigError(f"--dialect {first['loc'][0]}: {first['msg']}") from None
 
 
-def _relative(data: Path, file: Path) -> str:
+def relative(data: Path, file: Path) -> str:
     """The data's path as the file says it: from its own folder, where the data lie below that."""
     folder = file.resolve().parent
     whole = data.resolve()

@@ -33,6 +33,9 @@ _HOW = {
 }
 
 
+Partition = Literal["sites", "column", "patient", "iid"]
+
+
 @dataclass(frozen=True)
 class Hospitals:
     """How hospitals are made.
@@ -41,7 +44,7 @@ class Hospitals:
     column : whose values they are, for 'column'
     """
 
-    partition: Literal["sites", "column", "patient", "iid"]
+    partition: Partition
     count: int
     column: str | None = None
     min_examples: int = _FEWEST_ROWS_EACH
@@ -250,9 +253,17 @@ def _hospitals(
         raise DataError(
             f"{read.path}: {rows} row{'s' * (rows > 1)}: no two hospitals can be made of it"
         )
+    return dealt(units, partition == "patient")
+
+
+def dealt(units: int, patients: bool) -> Hospitals:
+    """Hospitals made of one data set.
+
+    units : rows, or patients with all of theirs, that are dealt; at least two
+    """
     count = max(2, min(_HOSPITALS, units // _FEWEST_ROWS_EACH))
     least = min(_FEWEST_ROWS_EACH, units // (2 * count) or 1)
-    return Hospitals("patient" if partition == "patient" else "iid", count, None, least)
+    return Hospitals("patient" if patients else "iid", count, None, least)
 
 
 def _distinct(seen: Seen) -> int:

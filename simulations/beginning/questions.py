@@ -30,6 +30,7 @@ from wardround.simulations.beginning.text import (
     head_lines,
     simulation_lines,
     text_tables,
+    told_of,
 )
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.search.values import toml_text
@@ -42,14 +43,14 @@ _WORD = re.compile(r"^[A-Za-z_][A-Za-z0-9_.]*$")
 def study_text(decision: Decision, found: Found, path: str, dialect: Mapping[str, Any]) -> str:
     """The file's text; parameters as of ``text.federation_text``."""
     parts = [
-        head_lines(decision, found),
-        federation_lines(decision, rounds=False),
-        data_lines(decision, found, path),
+        head_lines([*found.notes, *decision.told, *decision.problems]),
+        federation_lines(decision.target.names[0], decision.hospitals.count, rounds=False),
+        data_lines(decision.hospitals.partition, path, told_of(found)),
         [*_missing(decision), *dialect_lines(dialect)],
         _columns(decision),
         ["[procedure]", 'name = "statistics"'],
         *(_analysis(one) for one in analyses(decision)),
-        simulation_lines(decision, found),
+        simulation_lines(decision.hospitals, [shard.title for shard in found.shards]),
     ]
     return "\n\n".join("\n".join(part) for part in map(list, parts) if part) + "\n"
 

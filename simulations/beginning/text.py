@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from wardround.common.names import names_of
 from wardround.common.tasks.data.mapping.units import is_unit
 from wardround.common.text import one_line
-from wardround.simulations.beginning.decide import Decision
+from wardround.simulations.beginning.decide import Decision, Hospitals, Partition
 from wardround.simulations.beginning.found import Found
 from wardround.simulations.beginning.roles import Role, share
 from wardround.simulations.search.values import toml_text
@@ -33,9 +33,9 @@ def federation_text(
     dialect : keys of ``[task.dialect]`` that the researcher gave
     """
     parts = [
-        head_lines(decision, found),
-        federation_lines(decision),
-        data_lines(decision, found, path) if path is not None else (),
+        head_lines([*found.notes, *decision.told, *decision.problems]),
+        federation_lines(decision.target.names[0], decision.hospitals.count),
+        data_lines(decision.hospitals.partition, path, told_of(found)) if path is not None else (),
         _task(decision, dialect),
         _columns(decision),
         _rest(decision, found),
@@ -59,11 +59,10 @@ def _comment(text: str, begin: str = "# ", again: str = "#   ") -> Iterator[str]
     yield line.rstrip()
 
 
-def head_lines(decision: Decision, found: Found) -> Iterator[str]:
+def head_lines(lines: Sequence[str]) -> Iterator[str]:
     """Who wrote it, and what to know of the data."""
     yield "# Written by wardround init from a look at the data; every key may be changed."
     yield "# All keys: docs/configuration.md"
-    lines = [*found.notes, *decision.told, *decision.problems]
     if lines:
         yield "#"
         yield "# What to know of these data:"
@@ -71,10 +70,12 @@ def head_lines(decision: Decision, found: Found) -> Iterator[str]:
             yield from _comment(line, "# - ", "#   ")
 
 
-def federation_lines(decision: Decision, rounds: bool = True) -> Iterator[str]:
-    """``[federation]``, and what two hospitals need. ``rounds``: whether a model is trained."""
-    count = decision.hospitals.count
-    plain = unicodedata.normalize("NFKD", decision.target.names[0]).encode("ascii", "ignore")
+def federation_lines(name: str, count: int, rounds: bool = True) -> Iterator[str]:
+    """``[federation]``, and what two hospitals need.
+
+    name : what is predicted; count : hospitals; rounds : whether a model is trained
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore")
     words = [word for word in _NO_WORD.split(plain.decode()) if word]
     yield "[federation]"
     yield f'name = "{"-".join(words).lower()[:40] or "study"}"'
@@ -92,18 +93,23 @@ def least_clients(count: int) -> int:
     return max(min(count, 3), 2 * count // 3)
 
 
-def data_lines(decision: Decision, found: Found, path: str) -> Iterator[str]:
+def told_of(found: Found) -> list[str]:
+    """How files are written, where that isn't the usual."""
+    return [line for shard in found.shards for line in shard.told]
+
+
+def data_lines(partition: Partition, path: str, told: Sequence[str] = ()) -> Iterator[str]:
     """``[data]``."""
     what = {
         "sites": "each file or folder in it is a hospital",
         "column": "one data set; each value of simulation.column is a hospital",
         "patient": "one data set; its patients are dealt to hospitals",
         "iid": "one data set; its rows are dealt to hospitals",
-    }[decision.hospitals.partition]
+    }[partition]
     yield "[data]"
     yield f"path = {toml_text(path)}  # {what}"
-    for told in (line for shard in found.shards for line in shard.told):
-        yield from _comment(told)
+    for line in told:
+        yield from _comment(line)
 
 
 def _task(decision: Decision, dialect: Mapping[str, Any]) -> Iterator[str]:
@@ -214,13 +220,12 @@ def _rest(decision: Decision, found: Found) -> Iterator[str]:
     yield "lr = 0.1"
     yield "batch_size = 16"
     yield ""
-    yield from simulation_lines(decision, found)
+    yield from simulation_lines(decision.hospitals, [shard.title for shard in found.shards])
 
 
-def simulation_lines(decision: Decision, found: Found) -> Iterator[str]:
-    """``[simulation]``, and who the hospitals would be between machines."""
+def simulation_lines(hospitals: Hospitals, titles: Iterable[str]) -> Iterator[str]:
+    """``[simulation]``, and who the hospitals would be between machines: ``titles``."""
     yield "[simulation]"
-    hospitals = decision.hospitals
     yield f'partition = "{hospitals.partition}"'
     if hospitals.column is not None:
         yield f"column = {toml_text(hospitals.column)}"
@@ -229,7 +234,7 @@ def simulation_lines(decision: Decision, found: Found) -> Iterator[str]:
     if hospitals.partition != "sites":
         yield f"min_examples = {hospitals.min_examples}"
     else:
-        names = toml_text(list(names_of(shard.title for shard in found.shards)))
+        names = toml_text(list(names_of(titles)))
         yield ""
         yield "# [server]                      # between machines: wardround provision"
         yield '# address = "localhost:8443"    # that hospitals dial'
