@@ -185,6 +185,7 @@ class Facts:
             "number": "`{target}` in its own unit",
             "risk": "the logarithm of a hazard: only differences and their order mean something",
             "tags": "a tag for each word",
+            "text": "what the model writes",
         }
         target = self.schema.target
         return [

@@ -39,6 +39,7 @@ _PIPELINES = {
     ("text", "tokens"): "token-classification",
     ("text", "binary"): "text-classification",
     ("text", "multiclass"): "text-classification",
+    ("text", "causal"): "text-generation",
 }
 _BESIDE: dict[str, tuple[str, ...]] = {
     DETAILS: ("developers", "contact", "version", "licence", "regulatory"),

@@ -4,8 +4,9 @@
     --format peft    adapter_config.json adapter_model.safetensors, beside a base of one's own
 
 Whole, adapters are merged into the weights, which are float32 whatever the base's file had: it
-loads by ``AutoModelForCausalLM``. Adapters alone load by ``PeftModel`` on the same base model. Both
-are held against the model: the log-likelihood of every next token of rows that try it.
+loads by ``AutoModelForCausalLM``. Adapters alone load by ``PeftModel`` on the same base model, in
+bfloat16 if they were trained over it so (``base_dtype = "bf16"``). Both are held against the model:
+the log-likelihood of every next token of rows that try it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from wardround.common.tasks.text.causal.network import CausalModel
 from wardround.common.tasks.text.causal.task import CausalTask
 from wardround.common.tasks.text.encoder import quiet
 from wardround.common.tasks.text.libraries import peft
+from wardround.common.tasks.text.merging import merge
 from wardround.common.tasks.text.options import TextOptions
 
 LIKELIHOOD = "likelihood"
@@ -96,20 +98,26 @@ def whole_files(source: Source) -> dict[str, bytes]:
 
 
 def whole_model(model: CausalModel) -> Any:
-    """A transformers model around this one's body and head; they are shared, not copied."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    kind: Any = AutoModelForCausalLM  # it has no types
-    config: Any = model.body.config
-    known = AutoConfig.for_model(**{k: v for k, v in config.to_dict().items() if k not in _OURS})
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        whole: Any = kind.from_config(known)
+    """A transformers model around this one's body and head, which are plain layers (``merged``);
+    they are shared, not copied."""
+    whole = _shell(model)
     setattr(whole, whole.base_model_prefix, model.body)
     if model.head is not None:
         whole.set_output_embeddings(model.head)
     else:
         whole.get_output_embeddings().weight = model.body.get_input_embeddings().weight  # type: ignore[operator]
     return whole.eval()
+
+
+def _shell(model: CausalModel) -> Any:
+    """A transformers model of the same family and sizes, without values."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    kind: Any = AutoModelForCausalLM  # it has no types
+    config: Any = model.body.config
+    known = AutoConfig.for_model(**{k: v for k, v in config.to_dict().items() if k not in _OURS})
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return kind.from_config(known)
 
 
 _OURS = ("quantization_config", "_name_or_path", "transformers_version", "dtype", "torch_dtype")
@@ -174,7 +182,7 @@ def _why_not_apart(options: TextOptions) -> str:
 
 def _adapters(model: CausalModel) -> dict[str, Tensor]:
     """Values by the names that peft's files have; what else adapted layers keep isn't theirs."""
-    prefix = f"base_model.model.{whole_model(model).base_model_prefix}."
+    prefix = f"base_model.model.{_shell(model).base_model_prefix}."
     return {
         prefix + name.replace(".default", ""): value.detach().cpu().contiguous()
         for name, value in model.body.state_dict().items()
@@ -186,10 +194,12 @@ _THEIRS = (".lora_A.", ".lora_B.", ".lora_magnitude_vector.")
 
 
 def adapter_run(source: Source, found: Mapping[str, bytes]) -> Run:
-    """What the files say, as peft loads them on the base model."""
+    """What the files say, as peft loads them on the base model: in bfloat16's values where they
+    were trained over these."""
     task, _ = parts_of(source)
     base = files.find_base(task.options.base_model)
-    whole = files.make_language_model(base, trained=False)
+    whole = files.make_language_model(base, False, task.options.base_dtype)
+    merge(whole)  # of layers that keep fewer bits, plain ones of the same values
     with TemporaryDirectory(prefix="wardround-peft-") as name, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
         _write(Path(name), found)

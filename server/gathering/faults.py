@@ -21,10 +21,19 @@ def round_failed(what: str, refused: Sequence[Mapping[str, str]]) -> RoundFailed
     """
     if not refused:
         return RoundFailed(what)
-    first, *others = refused[:_MOST]
-    lines = [_reason(first), *(f"{one['hospital']}: {_reason(one)}" for one in others)]
-    more = f" (and {len(refused) - _MOST} more)" if len(refused) > _MOST else ""
-    return RoundFailed(f"{'; '.join(lines)}{more} ({what})", who=first["hospital"])
+    hospitals: dict[str, list[str]] = {}  # of a mistake in the study all say the same
+    for one in refused:
+        hospitals.setdefault(_reason(one), []).append(one["hospital"])
+    told = [(_names(names), reason) for reason, names in list(hospitals.items())[:_MOST]]
+    (who, first), *others = told
+    lines = [first, *(f"{names}: {reason}" for names, reason in others)]
+    more = f" (and {len(hospitals) - _MOST} more)" if len(hospitals) > _MOST else ""
+    return RoundFailed(f"{'; '.join(lines)}{more} ({what})", who=who)
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return f"{', '.join(names[:_MOST])}{more}"
 
 
 def _reason(refusal: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from wardround.common.card.items import FRAMES
 from wardround.common.card.text import MISSING, card_text, unwritten
 from wardround.common.config.load import parse_config
 from wardround.common.settings.card import CardTable
-from wardround.common.tasks.schema import Schema
+from wardround.common.tasks.schema import Output, Schema
 from wardround.common.tasks.tabular import TabularTask
 
 COLUMNS = {"target": "died", "categorical": ["ward"], "binary": ["smoker"]}
@@ -104,6 +104,14 @@ def test_what_a_hub_has_no_name_for_has_no_index(task: str, kind: str) -> None:
     assert "| brier |  | 0.1 (0.05 to 0.2) |" in card_text(
         facts(spans={"test": {"overall": {"brier": (0.05, 0.2)}}}), CardTable()
     )
+
+
+@pytest.mark.parametrize("kind", get_args(Output.model_fields["kind"].annotation))
+def test_every_kind_of_output_has_a_line(kind: Any) -> None:
+    text = card_text(
+        facts(schema=Schema(task="own", outputs=(Output(name="o", kind=kind),))), CardTable()
+    )
+    assert re.search(r"^- `o`: \S", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("masks", "said"), [("emulated", True), ("protocol", False)])

@@ -31,6 +31,7 @@ from wardround.common.predict import load_model
 from wardround.common.predict.cli import predict
 from wardround.common.predict.language import Language, LanguagePredictor, Said
 from wardround.common.tasks.text.causal.generate import Generation
+from wardround.common.tasks.text.causal.network import CausalModel
 from wardround.simulations import Result, parse_config, simulate
 
 CHOICES = ("yes", "no", "maybe")
@@ -189,6 +190,30 @@ def test_adapters_alone_are_those_of_peft(made: Made, tmp_path: Path) -> None:
     assert size < (made.base / "model.safetensors").stat().st_size / 4
     with pytest.raises(ModelRefused, match="has no graph"):
         export_model(Source.of(folder), tmp_path / "graph")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers by an older name
+@pytest.mark.parametrize("tuning", ["lora", "dora"])
+def test_over_a_base_in_bf16_they_are_those_of_peft_on_its_rounded_weights(
+    made: Made, tmp_path: Path, tuning: str
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    sets = ["task.base_dtype=bf16", f"task.tuning={tuning}"]
+    folder = ModelFolder.open(run_of(made, tmp_path / "runs", *sets).run_directory)
+    found = export_model(Source.of(folder), tmp_path / "adapters", "peft")
+    assert found.info.parity.largest < 1e-4
+    whole = AutoModelForCausalLM.from_pretrained(made.base)
+    with torch.no_grad():
+        for name, value in whole.named_parameters():
+            value.copy_(value if "norm" in name else value.bfloat16().float())
+    model = PeftModel.from_pretrained(whole, str(found.path))
+    ids = torch.arange(3, 60)[None]
+    ours = cast(CausalModel, load_model(folder.path).module)
+    with torch.no_grad():
+        wanted = ours.scores(ours.body(input_ids=ids).last_hidden_state)
+        assert (model(input_ids=ids).logits - wanted).abs().max() < 1e-4
 
 
 def run_of(made: Made, folder: Path, *sets: str) -> Result:

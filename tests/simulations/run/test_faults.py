@@ -69,6 +69,13 @@ def test_refusals_in_one_sentence_the_first_hospital_first() -> None:
     assert str(round_failed("nobody came", [])) == "nobody came"
 
 
+def test_what_all_hospitals_say_stands_there_once() -> None:
+    refused = [{"hospital": f"h{i}", "reason": "no template"} for i in range(5)]
+    error = round_failed("0 of 6", [{"hospital": "a", "reason": "own"}, *refused])
+    assert str(error) == "a: own; h0, h1, h2 and 2 more: no template (0 of 6)"
+    assert round_failed("0 of 5", refused).who == "h0, h1, h2 and 2 more"
+
+
 MISTAKES = {
     Mend.SMALLER_SUMS: (["simulation.clients=2"], ["secure_aggregation.min_cohort=2"]),
     Mend.LOWER_MIN_CLIENTS: (["federation.min_clients=9"], ["federation.min_clients=3"]),
