@@ -109,6 +109,8 @@ def _of_classes(sums: dict[str, Floats]) -> Iterator[tuple[str, Interval | None]
     if sums["positives"].ndim == 1:
         yield from _of_two(sums)
         return
+    if not confusion.any():
+        return  # rows of classes alone that nobody agreed on
     yield "balanced_accuracy", _delta(confusion, *_recalls(confusion))
     yield "macro_f1", _delta(confusion, *_f1s(confusion))
     variance = _mean_of_areas(sums["positives"], sums["negatives"])

@@ -32,6 +32,19 @@ ADAPTER = "default"
 """peft's name for the only adapter of a layer."""
 
 
+def check_length(options: TextOptions, longest: int, called: str) -> None:
+    """Raise TaskError where texts, with the tokens that are learned before them, may be longer than
+    what the model ``called`` so has positions for."""
+    prompt = options.prompt_length
+    if options.max_length + prompt > longest:
+        besides = f", {prompt} of them are task.prompt_tokens" if prompt else ""
+        room = longest - prompt
+        raise TaskError(
+            f"task.max_length: {called} takes at most {longest} tokens{besides}",
+            mend=f"set task.max_length to at most {room}" if room > 0 else "make these fewer",
+        )
+
+
 def adapt(encoder: nn.Module, options: TextOptions) -> None:
     """Put adapters into a frozen encoder, in place, and leave only them trainable.
 

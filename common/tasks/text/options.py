@@ -284,6 +284,11 @@ class TextOptions(Options):
             raise WrongKey("target_rank", f"can't be above rank, which is {self.rank}")
         return self
 
+    @property
+    def prompt_length(self) -> int:
+        """Tokens that are learned and stand before every text."""
+        return self.prompt_tokens if self.tuning == "prompt" else 0
+
     def _check_heads(self) -> None:
         if self.kind == "labels" and not self.heads:
             raise WrongKey("heads", "name the columns and their classes in [task.heads]")

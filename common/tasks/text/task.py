@@ -39,7 +39,7 @@ from wardround.common.tasks.low_rank import LowRank
 from wardround.common.tasks.private_sums import ClassSums, PrivateSums
 from wardround.common.tasks.schema import TAGS, Input, Output, Schema, class_outputs
 from wardround.common.tasks.text import encoder as files
-from wardround.common.tasks.text.adapters import adapt, low_rank
+from wardround.common.tasks.text.adapters import adapt, check_length, low_rank
 from wardround.common.tasks.text.entities import described_figures, entity_figures, entity_sums
 from wardround.common.tasks.text.entities_noised import EntitySums
 from wardround.common.tasks.text.example import example_sentences, example_texts
@@ -245,14 +245,11 @@ class TextTask(Task[Rows]):
         options, folder = self.options, self._folder()
         self._check_encoder(totals)
         config = files.encoder_config(folder)
-        prompt = options.prompt_tokens if options.tuning == "prompt" else 0
-        if options.max_length + prompt > (longest := files.longest_input(config)):
-            besides = f", {prompt} of them are task.prompt_tokens" if prompt else ""
-            raise TaskError(f"task.max_length: the encoder takes at most {longest} tokens{besides}")
+        check_length(options, files.longest_input(config), "the encoder")
         encoder = files.make_encoder(folder, options.tuning == "full", options.base_dtype)
         adapt(encoder, options)
         made = self._network(encoder, files.width(config), int(config["pad_token_id"]))
-        made.learn_prompt(prompt)
+        made.learn_prompt(options.prompt_length)
         if options.base_dtype != "float32":
             made.base = pin_of(files.digest_words(folder), options.base_dtype)
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -192,6 +193,14 @@ def test_few_rows_or_one_class_have_the_intervals_that_they_can_have(scores, tru
     assert ("auc" in found) == ("auc" in figure_variances(figures, sums)) == (len(set(truth)) == 2)
     for low, high in found.values():
         assert 0 <= low <= high <= 1
+
+
+def test_rows_of_unknown_classes_alone_have_no_interval() -> None:
+    """Under privacy a hospital's test rows may all be of classes that nobody agreed on."""
+    sums = {name: value * 0 for name, value in multiclass_sums(np.eye(3), np.arange(3)).items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert figure_intervals({"balanced_accuracy": 0.5, "macro_f1": 0.5, "auc": 0.5}, sums) == {}
 
 
 def test_sums_add_and_rare_events_have_wide_intervals() -> None:

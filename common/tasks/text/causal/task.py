@@ -23,7 +23,7 @@ from wardround.common.tasks.data.row_keys import content_key
 from wardround.common.tasks.data.shards import shard_files, shard_sites
 from wardround.common.tasks.low_rank import LowRank
 from wardround.common.tasks.schema import LANGUAGE, RESPONSE, Input, Output, Schema, probability_of
-from wardround.common.tasks.text.adapters import adapt, low_rank
+from wardround.common.tasks.text.adapters import adapt, check_length, low_rank
 from wardround.common.tasks.text.causal import base as files
 from wardround.common.tasks.text.causal.example import example_conversations
 from wardround.common.tasks.text.causal.figures import FIGURES, answer_figures, answer_sums
@@ -178,12 +178,7 @@ class CausalTask(PromptsToPredict, Task[InstructionRows]):
         options, base = self.options, self._base()
         self._check_base(totals)
         whole = files.make_language_model(base, options.tuning == "full", options.base_dtype)
-        prompt = options.prompt_tokens if options.tuning == "prompt" else 0
-        if options.max_length + prompt > (longest := files.longest_input(whole)):
-            besides = f", {prompt} of them are task.prompt_tokens" if prompt else ""
-            raise TaskError(
-                f"task.max_length: the base model takes at most {longest} tokens{besides}"
-            )
+        check_length(options, files.longest_input(whole), "the base model")
         body, head = whole.base_model, whole.get_output_embeddings()
         if same_weight(head, body.get_input_embeddings()):
             head = None
@@ -192,15 +187,14 @@ class CausalTask(PromptsToPredict, Task[InstructionRows]):
         if options.base_dtype != "float32":
             pin = pin_of(files.digest_words(base), options.base_dtype)
         rank_left = options.adalora_rank if options.tuning == "adalora" else None
-        return CausalModel(body, head, rank_left, prompt=prompt, base=pin)
+        return CausalModel(body, head, rank_left, prompt=options.prompt_length, base=pin)
 
     def low_rank(self, model: nn.Module) -> LowRank | None:
         return low_rank(model, self.options)
 
     def longest_input(self, model: CausalModel) -> int:
         """Tokens that the model takes, beside those that stand before every row."""
-        before = self.options.prompt_tokens if self.options.tuning == "prompt" else 0
-        return files.longest_input(model.body) - before
+        return files.longest_input(model.body) - self.options.prompt_length
 
     def schema(self, totals: Sums) -> Schema:
         options, names = self.options, tuple(self.options.choices)

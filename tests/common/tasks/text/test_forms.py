@@ -72,7 +72,8 @@ def test_a_prompt_is_what_pefts_prompt_tuning_computes(encoder: Path) -> None:
         found = model.outputs(tokens(), present)
     assert wanted.shape[1] in (32, 39)
     torch.testing.assert_close(found[present], wanted[:, -32:][present], atol=1e-5, rtol=1e-5)
-    with pytest.raises(TaskError, match="at most 80 tokens, 60 of them are task.prompt_tokens"):
+    said = "at most 80 tokens, 60 of them are task.prompt_tokens; set task.max_length to at most 20"
+    with pytest.raises(TaskError, match=said):
         made(encoder, "prompt", prompt_tokens=60)
 
 
