@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +22,9 @@ from wardround.common.settings.cohort import birth_date
 
 _SEXES = {8507: "male", 8532: "female", 8521: "other", 8570: "other"}
 """By ``gender_concept_id``."""
+NO_DATE = UNKNOWN - 1
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?\s*", re.ASCII)
 _SOME_DAY = (1, 1 << 40)
 """Of who died nobody knows when."""
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -29,16 +36,39 @@ def whole(database: Database, query: Query) -> pa.Table:
     return pa.Table.from_batches(list(database.rows(query)))
 
 
-def days_of(column: pa.ChunkedArray, database: Database) -> Ints:
-    """Days as ordinals, UNKNOWN for none. Raises DataError for texts that are no dates."""
+def days_of(column: pa.ChunkedArray) -> Ints:
+    """Days as ordinals, UNKNOWN for none, NO_DATE for a text that is no date."""
+    if not pa.types.is_date(column.type) and not pa.types.is_timestamp(column.type):
+        column = pa.chunked_array([[_day(text) for text in column.to_pylist()]], pa.int64())
+        found: Ints = pc.fill_null(column, UNKNOWN).to_numpy()
+        return found
+    numbers = column.cast(pa.date32()).cast(pa.int32())
+    dates: Ints = pc.fill_null(numbers, UNKNOWN - _EPOCH).to_numpy().astype(np.int64)
+    return dates + _EPOCH
+
+
+@lru_cache(maxsize=1 << 16)
+def _day(text: Any) -> int | None:
+    """Of one text, as SQLite has dates."""
+    if text is None:
+        return None
     try:
-        numbers = column.cast(pa.date32()).cast(pa.int32())
-    except pa.ArrowInvalid:
-        raise DataError(
-            "a date isn't written YYYY-MM-DD", who=database.address.name, mend="mend its column"
-        ) from None
-    found: Ints = pc.fill_null(numbers, UNKNOWN - _EPOCH).to_numpy().astype(np.int64)
-    return found + _EPOCH
+        return date.fromisoformat(text).toordinal() if _DATE.fullmatch(text) else NO_DATE
+    except (TypeError, ValueError):  # a number, the 31st of February
+        return NO_DATE
+
+
+def numbers_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """float64; not finite for a text that is no number."""
+    if not pa.types.is_string(column.type):
+        return column.cast(pa.float64(), safe=False)
+    return pa.chunked_array([[_number(text) for text in column.to_pylist()]], pa.float64())
+
+
+def _number(text: str | None) -> float | None:
+    if text is None:
+        return None
+    return float(text) if _NUMBER.fullmatch(text) else math.nan
 
 
 def moments_of(column: pa.ChunkedArray, days: Ints) -> Ints:
@@ -77,20 +107,20 @@ class People:
                 who=who.address.name,
                 mend='patients_by = "person_id"',
             )
-        died = self._deaths(deaths, who)
+        died = self._deaths(deaths)
         for row in persons.take(pa.array(order)).to_pylist():
             person = row["person_id"]
             sex = _SEXES.get(row["gender_concept_id"])
             self.patients.add(str(row[by]), _born(row), sex, died.get(person, (UNKNOWN, UNKNOWN)))
 
     @staticmethod
-    def _deaths(deaths: pa.Table | None, who: Database) -> dict[int, tuple[int, int]]:
+    def _deaths(deaths: pa.Table | None) -> dict[int, tuple[int, int]]:
         found: dict[int, tuple[int, int]] = {}
         if deaths is None:
             return found
-        days = days_of(deaths["day"], who).tolist()
+        days = days_of(deaths["day"]).tolist()
         for person, day in zip(deaths["person_id"].to_pylist(), days, strict=True):
-            said = (day, day) if day != UNKNOWN else _SOME_DAY
+            said = (day, day) if day >= 0 else _SOME_DAY
             before = found.get(person)
             found[person] = said if before in (None, _SOME_DAY) else min(before, said)
         return found
@@ -122,10 +152,10 @@ def by_variable(found: pa.Table) -> Iterator[tuple[int, pa.Table]]:
 
 
 def columns_of(
-    found: pa.Table, values: Numbers, keep: NDArray[np.bool_], people: People, who: Database
+    found: pa.Table, values: Numbers, keep: NDArray[np.bool_], people: People
 ) -> Columns:
     """Some of the records, as ``records.py`` has them."""
-    days = days_of(found["day"], who)
+    days = days_of(found["day"])
     moments = moments_of(found["moment"], days)
     patients = people.places(found["person_id"])
     keep = keep & (patients >= 0)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from wardround.client.sources.omop.own_query import fitted
 from wardround.client.sources.omop.reading import (
+    NO_DATE,
     AsRead,
     People,
     by_variable,
@@ -22,6 +23,7 @@ from wardround.client.sources.omop.tables import Dialect, qualified
 from wardround.client.sources.omop.values import Worth
 from wardround.client.sources.omop.why import Why
 from wardround.client.sources.records import (
+    UNKNOWN,
     Columns,
     Records,
     Told,
@@ -42,6 +44,7 @@ from wardround.common.tasks.data.allowance import OF_TABLES, Unread
 from wardround.common.tasks.data.left_out import LeftOut
 
 _BATCH_ROWS = 1 << 16
+NOBODY = "of nobody in the table person"
 
 
 class OmopRows:
@@ -83,6 +86,7 @@ class _Reading:
         self._own, self._cohort, self._asked, self._database = own, cohort, asked, database
         self._sql = CohortSql(cohort, own, Dialect(database.address.kind))
         self._told, self.left = Told(), dict[str, int]()
+        self._unread, self._seen = Unread("records", own.left_out_share or OF_TABLES), 0
 
     def table(self) -> pa.Table:
         """Raises DataError."""
@@ -92,19 +96,16 @@ class _Reading:
         if not len(events):
             raise self._empty(why.no_events())
         persons = whole(self._database, asked["patients"].query)
-        deaths = asked.get("deaths")
-        people = People(
-            persons,
-            whole(self._database, deaths.query) if deaths is not None else None,
-            self._own.patients_by,
-            self._database,
+        deaths = None
+        if "deaths" in asked:
+            deaths = whole(self._database, asked["deaths"].query)
+            self._with_dates("deaths", deaths)  # who died on nobody knows which day has died
+        people = People(persons, deaths, self._own.patients_by, self._database)
+        rows = rows_of(
+            self._cohort.index, self._events(events, people), people.patients, self._told
         )
-        days = days_of(events["day"], self._database)
-        patients = people.places(events["person_id"])
-        none = np.zeros(len(days))
-        found = Columns(patients, days, days, days * 0, none).where(patients >= 0)
-        rows = rows_of(self._cohort.index, found, people.patients, self._told)
         if not len(rows):
+            self._unread.left_out(self._seen)  # where that is why
             raise self._empty(empty_why(self._told))
         records = self._records(asked, people)
         columns = answered_columns(self._asked)
@@ -116,22 +117,56 @@ class _Reading:
             self._asked.say(line)
         return table
 
+    def _events(self, events: pa.Table, people: People) -> Columns:
+        """Index events; one without a day might have been on any."""
+        events = self._with_dates("index events", events)
+        days = days_of(events["day"])
+        patients = people.places(events["person_id"])
+        known = patients >= 0
+        if nobody := int((~known).sum()):
+            self._told.add(f"index events {NOBODY}", nobody)
+            self._leave(NOBODY, nobody)
+        last = np.where(days == UNKNOWN, days + 1, days)
+        return Columns(patients, days, last, days * 0, np.zeros(len(days))).where(known)
+
+    def _with_dates(self, what: str, found: pa.Table) -> pa.Table:
+        """Records without those whose day is a text that is none, which are noted."""
+        bad = days_of(found["day"]) == NO_DATE
+        self._seen += len(found)
+        if count := int(bad.sum()):
+            self._unread.add(
+                f"{what}: {count} have a date that isn't written YYYY-MM-DD; mend their column"
+            )
+            for _ in range(count - 1):
+                self._unread.add()
+        return found.filter(pa.array(~bad))
+
+    def _with_days(self, what: str, found: pa.Table) -> pa.Table:
+        """Those with a day; others are counted."""
+        found = self._with_dates(what, found)
+        known = days_of(found["day"]) != UNKNOWN
+        self._leave("without a date", int((~known).sum()))
+        return found.filter(pa.array(known))
+
+    def _leave(self, why: str, count: int) -> None:
+        self.left[why] = self.left.get(why, 0) + count
+
     def _records(self, asked: Mapping[str, Statement], people: People) -> dict[str, Records]:
         variables = list(self._cohort.variables.items())
         records = {name: Records() for name, one in variables if one.concepts or one.of == "visit"}
-        unread = Unread("records", self._own.left_out_share or OF_TABLES)
-        worth = Worth(self._own.units, self._unit_codes(), self._categories(), unread)
+        worth = Worth(self._own.units, self._unit_codes(), self._categories(), self._unread)
         for statement in asked.values():
             if statement.of in ("", "index"):
                 continue
             found = whole(self._database, statement.query)
             for number, part in by_variable(found):
                 name, one = variables[number]
+                part = self._with_days(statement.what, part)
                 values, keep = worth.of(name, one, part)
-                columns = columns_of(part, values, keep, people, self._database)
-                records[name] = AsRead(columns)
-        left = unread.left_out(worth.seen)
-        self.left = {**worth.left, left.reason: left.count}
+                records[name] = AsRead(columns_of(part, values, keep, people))
+        left = self._unread.left_out(self._seen)
+        for why, count in [*worth.left.items(), (left.reason, left.count)]:
+            self._leave(why, count)
         return records
 
     def _empty(self, why: str) -> DataError:

@@ -1,15 +1,16 @@
 """The SQL of a cohort: one statement for each table that it asks of.
 
 A statement brings, of the records with one of the concepts, those in a window around some index
-day: more than count, never fewer. Concepts are found by their codes within the statement, so that
-what is shown needs no database to be made. Nothing of a study stands in it but numbers, codes (of
-letters, digits and ``._/+^-``) and dates; a variable's name, of letters and digits, in a comment.
+day, and those without a day, which are counted: more than count, never fewer. Concepts are found by
+their codes within the statement, so that what is shown needs no database to be made. Nothing of a
+study stands in it but numbers, codes (of letters, digits and ``._/+^-``) and dates; a variable's
+name, of letters and digits, in a comment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wardround.client.sources.omop.settings import OmopSource
 from wardround.client.sources.omop.tables import TABLES, Clinical, Dialect, literal, qualified
@@ -47,13 +48,17 @@ class CohortSql:
 
     def all(self) -> Iterator[Statement]:
         """In the order in which they are asked."""
-        yield Statement("index events", "index", self._index())
-        yield Statement("patients", "", self._patients())
+        for what, of, query in self._each():
+            yield Statement(what, of, replace(query, what=what))
+
+    def _each(self) -> Iterator[tuple[str, str, Query]]:
+        yield "index events", "index", self._index()
+        yield "patients", "", self._patients()
         if any(one.of == "death" for one in self._cohort.variables.values()):
-            yield Statement("deaths", "", self._deaths())
+            yield "deaths", "", self._deaths()
         for of in TABLES:
             if wanted := list(self._wanted(of)):
-                yield Statement(f"records of {of}", of, self._records(of, wanted))
+                yield f"records of {of}", of, self._records(of, wanted)
 
     def concepts(self) -> Query:
         """Which concepts each variable (-1: the index event) has at all."""
@@ -71,14 +76,14 @@ class CohortSql:
     def _patients(self) -> Query:
         person = self._table("person")
         return self._query(
-            self._days(dated=True),
+            self._days(dated=False),
             "SELECT p.person_id, p.person_source_value, p.gender_concept_id, p.year_of_birth, "
             "p.month_of_birth,\n  p.day_of_birth\n"
             f"FROM {person} p WHERE p.person_id IN (SELECT person_id FROM days)",
         )
 
     def _deaths(self) -> Query:
-        day = self._dialect.day("d.death_date")
+        day = self._dialect.told_day("d.death_date")
         return self._query(
             self._days(dated=True),
             f"SELECT d.person_id, {day} AS day FROM {self._table('death')} d\n"
@@ -108,27 +113,32 @@ class CohortSql:
             "w.variable",
             f"e.{table.id} AS record",
             "e.person_id",
-            f"{day} AS day",
+            f"{dialect.told_day(f'e.{table.day}')} AS day",
             f"{dialect.moment(f'e.{table.moment}')} AS moment",
         ]
         if table.has_values:
-            columns += ["CAST(e.value_as_number AS double precision) AS number"]
+            columns += [f"{dialect.number('e.value_as_number')} AS number"]
             columns += ["e.value_as_concept_id AS answer", "e.unit_concept_id AS unit"]
             columns += ["e.unit_source_value AS unit_text"]
         low, high = dialect.later("d.day", "w.low"), dialect.later("d.day", "w.high")
         return (
             f"SELECT {', '.join(columns)}\nFROM {self._table(table.name)} e {join}\n"
             f"WHERE EXISTS (SELECT 1 FROM days d WHERE d.person_id = e.person_id\n"
-            f"  AND {day} BETWEEN {low} AND {high})"
+            f"  AND ({day} IS NULL OR {day} BETWEEN {low} AND {high}))"
         )
 
     # --- parts ------------------------------------------------------------------------------------
     def _days(self, dated: bool) -> list[str]:
-        """``days(person_id, day)``: of index events; with the study's dates, or all."""
+        """``days(person_id, day)``: of index events; with a day in the study's dates, or all."""
         index = self._cohort.index
         table = TABLES[index.event]
-        day = self._dialect.day(f"e.{table.end if index.date == 'end' else table.day}")
-        ctes, where = [], [f"{day} IS NOT NULL"]
+        column = f"e.{table.end if index.date == 'end' else table.day}"
+        day = self._dialect.day(column)
+        ctes, where = list[str](), list[str]()
+        if dated:
+            where = [f"{day} IS NOT NULL", *self._dates(index, day)]
+        else:
+            day = self._dialect.told_day(column)
         if index.concepts:
             ctes = self._found("event", [_Wanted(-1, "index", 0, 0, index.wanted)])
             either = [
@@ -137,12 +147,10 @@ class CohortSql:
             where.append(f"({' OR '.join(either)})")
         if index.event == "measurement":
             where.append("(e.value_as_number IS NOT NULL OR e.value_as_concept_id IS NOT NULL)")
-        if dated:
-            where += self._dates(index, day)
-        held = "\n    AND ".join(where)
+        held = "\n  WHERE " + "\n    AND ".join(where) if where else ""
         ctes.append(
             f"days(person_id, day) AS (\n  SELECT DISTINCT e.person_id, {day}\n"
-            f"  FROM {self._table(table.name)} e\n  WHERE {held})"
+            f"  FROM {self._table(table.name)} e{held})"
         )
         return ctes
 

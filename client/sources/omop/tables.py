@@ -85,6 +85,20 @@ class Dialect(NamedTuple):
         """A date."""
         return f"date({column})" if self.kind == "sqlite" else f"CAST({column} AS date)"
 
+    def told_day(self, column: str) -> str:
+        """A date as an answer has it: where a database has texts for dates, one that is none is
+        told as it stands, to be counted; a text nowhere becomes a missing date unseen."""
+        return f"coalesce({self.day(column)}, {column})" if self.texts else self.day(column)
+
+    def number(self, column: str) -> str:
+        """A number as an answer has it. SQLite's own cast makes 0 of any text."""
+        return column if self.texts else f"CAST({column} AS double precision)"
+
+    @property
+    def texts(self) -> bool:
+        """Whether a column of any type may hold any text."""
+        return self.kind == "sqlite"
+
     def moment(self, column: str) -> str:
         """A time without zone."""
         if self.kind == "sqlite":

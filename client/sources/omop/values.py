@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from wardround.client.sources.omop.reading import numbers_of
 from wardround.client.sources.records import Numbers
 from wardround.client.sources.units import Units
 from wardround.common.settings.cohort import CohortVariable
@@ -32,23 +33,22 @@ class Worth:
         unread: Unread,
     ) -> None:
         self.left: dict[str, int] = {}
-        self.unread, self.seen = unread, 0
+        self.unread = unread
         self._own, self._codes, self._categories = own, codes, categories
 
     def of(self, name: str, one: CohortVariable, found: pa.Table) -> tuple[Numbers, Flags]:
         """A value of each record, and which of them count."""
         count = len(found)
-        self.seen += count
         if one.of not in ("measurement", "observation"):
             return np.zeros(count), np.ones(count, np.bool_)
         if one.categories:
             return self._category(name, found)
-        numbers = found["number"]
+        numbers = numbers_of(found["number"])
         if not one.is_number:
             there = pc.or_(pc.is_valid(numbers), pc.is_valid(found["answer"])).to_numpy()
             return np.zeros(count), there | (one.of == "observation")
         self._leave("without a number", numbers.null_count)
-        return self._numbers(name, one, found)
+        return self._numbers(name, one, found, numbers)
 
     def _category(self, name: str, found: pa.Table) -> tuple[Numbers, Flags]:
         places = self._categories.get(name, {})
@@ -57,11 +57,13 @@ class Worth:
         self._leave("without one of the categories asked for", int((values < 0).sum()))
         return values, values >= 0
 
-    def _numbers(self, name: str, one: CohortVariable, found: pa.Table) -> tuple[Numbers, Flags]:
+    def _numbers(
+        self, name: str, one: CohortVariable, found: pa.Table, numbers: pa.ChunkedArray
+    ) -> tuple[Numbers, Flags]:
         values = np.full(len(found), np.nan)
         units, unknown = Units(one, self._own), dict[str, int]()
         texts = self._units(found)
-        for row, (number, text) in enumerate(zip(found["number"].to_pylist(), texts, strict=True)):
+        for row, (number, text) in enumerate(zip(numbers.to_pylist(), texts, strict=True)):
             if number is None:
                 continue
             value = units.value(number, text) if np.isfinite(number) else None

@@ -14,7 +14,12 @@ from wardround.client.sources.pacs.settings import Limits
 from wardround.client.sources.pacs.syntaxes import FORMS
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.row_keys import digest_text, identifier_digest
-from wardround.common.tasks.imaging.deidentify import burned_in, silent_pydicom, write_copy
+from wardround.common.tasks.imaging.deidentify import (
+    burned_in,
+    lacks_pixels,
+    silent_pydicom,
+    write_copy,
+)
 from wardround.common.tasks.imaging.dicom import has_pixels
 from wardround.common.tasks.imaging.options import ImagingOptions
 
@@ -62,6 +67,8 @@ class Incoming:
             raise NotGiven(f"more objects than limits.max_objects ({self._limits.max_objects})")
         if str(dataset.file_meta.get("TransferSyntaxUID", "")) not in FORMS:
             raise NotGiven("its pixels are in a form (transfer syntax) that isn't taken")
+        if lacks_pixels(dataset):
+            raise NotGiven("an image without pixels")
         if not has_pixels(dataset):  # a report, or a presentation state, beside images
             return
         self._check(dataset)

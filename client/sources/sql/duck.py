@@ -87,7 +87,7 @@ class DuckDB:
 
 def _said(error: Exception, query: Query, address: Address) -> DataError:
     name = type(error).__name__
-    place = f"{query.path.name}: " if query.path else ""
+    place = f"{query.name}: " if query.name else ""
     return DataError(
         f"{place}{name}", who=address.name, mend=_MENDS.get(name, "try it with duckdb")
     )

@@ -107,7 +107,7 @@ def _words(address: Address, query: Query | None = None) -> Iterator[None]:
         code = getattr(original, "sqlstate", None) or ""
         code = f"SQLSTATE {code} " if isinstance(code, str) and code.isalnum() else ""
         name = f"{code}({type(original).__name__})" if code else type(original).__name__
-        place = f"{query.path.name}: " if query and query.path else ""
+        place = f"{query.name}: " if query and query.name else ""
         lost = isinstance(error, DBAPIError) and error.connection_invalidated
         mend = (
             "the connection broke; try it again" if lost else "try it with the database's own tool"

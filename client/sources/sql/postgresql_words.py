@@ -63,8 +63,8 @@ def said(error: psycopg.Error, query: Query, before: int, address: Address) -> D
     position = error.diag.statement_position
     if position and position.isdecimal() and 0 <= (at := int(position) - 1 - before):
         place = f"{query.place(at)}: " if at < len(query.text) else ""
-    elif query.path is not None:
-        place = f"{query.path.name}: "
+    elif query.name:
+        place = f"{query.name}: "
     mend = next(mend for start, mend in (*_MENDS, ("", "")) if code.startswith(start))
     return DataError(f"{place}SQLSTATE {code} ({name})", who=address.name, mend=mend)
 

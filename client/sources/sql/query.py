@@ -33,16 +33,23 @@ class Query:
 
     text : without the semicolon at its end
     path : of the file; None of one that is made by the program
+    what : of such a one, what it asks for, for messages
     """
 
     text: str
     path: Path | None = None
+    what: str = ""
+
+    @property
+    def name(self) -> str:
+        """How messages call it; '' where it is nobody's."""
+        return self.path.name if self.path is not None else self.what
 
     def place(self, position: int) -> str:
         """Of a character of the text, from 0: its line, and the word there if it is a name."""
         line = self.text.count("\n", 0, position) + 1
         word = re.compile(r'[A-Za-z_]\w{0,62}|"[^"\n]{1,63}"').match(self.text, position)
-        where = f"{self.path.name}, line {line}" if self.path else f"line {line} of the query"
+        where = f"{self.name}, line {line}" if self.name else f"line {line} of the query"
         return f"{where}, at {word[0]}" if word else where
 
 

@@ -111,7 +111,7 @@ class SQLite:
 def _said(error: Exception, query: Query, address: Address) -> DataError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     name = getattr(error, "sqlite_errorname", "") or type(error).__name__
-    place = f"{query.path.name}: " if query.path else ""
+    place = f"{query.name}: " if query.name else ""
     mend = _MENDS.get(code, "try it with sqlite3")
     return DataError(f"{place}{name}", who=address.name, mend=mend)
 

@@ -32,6 +32,7 @@ SHOWS_PATIENT = LeftOut(1, "images", "they show who the patient is")
 NO_DICOM = LeftOut(1, "files", "no DICOM by their content")
 DIRECTORY = LeftOut(1, "files", "DICOMDIR, which lists a medium and whose images it has")
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _GROUPS = (0x5000, 0x6000)
 """Curves and overlays: what is drawn over an image, often its labels."""
 
@@ -59,9 +60,22 @@ def read_dicom(path: Path, place: str) -> Dataset:
         with silent_pydicom():
             dataset = pydicom.dcmread(path)
             dataset.decode()
-            return dataset
     except (InvalidDicomError, OSError, ValueError, EOFError, LookupError) as error:
         raise Unreadable(f"{place}: not readable as DICOM ({type(error).__name__})") from None
+    if lacks_pixels(dataset):
+        raise Unreadable(f"{place}: ends before its pixels; get the file anew, or remove it")
+    return dataset
+
+
+def lacks_pixels(dataset: Dataset) -> bool:
+    """Whether it is an image by its class and has no pixels: cut off in its header, or a shell.
+    pydicom reads a file that ends there as one with fewer elements."""
+    from pydicom.uid import UID
+
+    if any(name in dataset for name in PIXELS) or is_directory(dataset):
+        return False
+    kind = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    return "SOPClassUID" not in dataset or "Image Storage" in UID(kind).name
 
 
 def deidentify(dataset: Dataset) -> None:

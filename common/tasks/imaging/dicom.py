@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError, Unreadable
-from wardround.common.tasks.imaging.deidentify import deidentify, silent_pydicom
+from wardround.common.tasks.imaging.deidentify import PIXELS, deidentify, silent_pydicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -18,12 +18,11 @@ PHOTOMETRIC = frozenset(
 )
 """PS3.3 C.7.6.3.1.2; pydicom turns the YBR ones into RGB. The others are retired, or films'."""
 _RETIRED = ("HSV", "ARGB", "CMYK", "YBR_PARTIAL_422", "YBR_PARTIAL_420")
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def has_pixels(dataset: Dataset) -> bool:
     """Whether it is an image: reports, presentation states and DICOMDIR aren't."""
-    return any(name in dataset for name in _PIXELS)
+    return any(name in dataset for name in PIXELS)
 
 
 def in_colours(dataset: Dataset) -> bool:

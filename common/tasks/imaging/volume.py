@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, Unreadable
 from wardround.common.tasks.data.left_out import LeftOut
 
 UNEVEN = "slices are missing or unevenly spaced, and were resampled by position"
@@ -122,6 +122,11 @@ def _keys(planes: Sequence[Plane], place: str) -> tuple[NDArray[np.float64], boo
         keys: NDArray[np.float64] = np.array(positions, dtype=np.float64) @ normal_of(axes)
         if np.ptp(keys) > _SAME_PLACE:
             return keys, True
+    elif positions.count(None) < len(positions):
+        raise Unreadable(
+            f"{place}: slice {positions.index(None) + 1} doesn't say where it lies "
+            "(ImagePositionPatient), and others do; get it anew, or take it away"
+        )
     numbers = [plane.number for plane in planes]
     if None in numbers or len(set(numbers)) == 1:
         raise DataError(

@@ -55,13 +55,15 @@ hospitals = {hospitals}
 [federation]
 rounds = {rounds}
 min_clients = {fewest}
-[task.columns]
-target = "{target}"
-numeric = ["first", "second"]
-patient_id = "patient"
+{task}
 [secure_aggregation]
 enabled = {secure}
 {more}
+"""
+TASK = """[task.columns]
+target = "{target}"
+numeric = ["first", "second"]
+patient_id = "patient"
 """
 SITE = 'require_secure_aggregation = false\napproval = "always"\n'
 HOSPITALS = ("east", "north", "south")
@@ -133,15 +135,19 @@ class Network:
         rounds: int = 2,
         secure: bool = False,
         more: str = "",
+        task: str = "",
     ) -> SignedStudy:
-        """A study that a researcher has signed and the server has accepted."""
+        """A study that a researcher has signed and the server has accepted.
+
+        task : its table; '' for the rows that hospitals have here, and ``target``
+        """
         fewest, description = len(hospitals), self.server.description
         text = STUDY.format(
             name=name,
             hospitals=list(hospitals),
             rounds=rounds,
             fewest=fewest,
-            target=target,
+            task=task or TASK.format(target=target),
             secure=str(secure).lower(),
             more=more,
         )

@@ -173,7 +173,7 @@ def without(*names: str) -> Callable[[dict[str, Rows]], None]:
         (without(), "SNOMED:32485007", "the vocabulary has no concept SNOMED:32485007$"),
         (without("visit_occurrence"), "OMOP:9201", "visit_occurrence has no rows$"),
         (without(), "OMOP:9203", "visit_occurrence has no record of the index event's concepts"),
-        (without("person"), "OMOP:9201", "0 index events"),
+        (without("person"), "OMOP:9201", "2 index events of nobody in the table person, 0 index"),
     ],
 )
 def test_an_empty_cohort_says_why_at_home(
@@ -205,13 +205,67 @@ def test_units_that_nothing_converts_are_counted_and_refused(tmp_path: Path) -> 
     with pytest.raises(DataError) as caught:
         read(own, tmp_path, asked_for("OMOP:9201"))
     text = str(caught.value)
-    assert "3 of 6 records" in text and "1 records have unit OMOP:9999" in text
+    assert "3 of 8 records" in text and "1 records have unit OMOP:9999" in text
     assert "have no unit" in text and "unit_source_value" in text and CANARY not in text
     units = {"OMOP:9999": "mmol/L", CANARY: "mmol/L"}
     left = own.model_copy(update={"units": units, "left_out_share": 0.2})
     found, rows = read(left, tmp_path, asked_for("OMOP:9201"))
     assert found["creatinine"].to_pylist() == [80.5, None]
     assert {(one.count, one.what) for one in rows.left_out()} == {(1, "records")}
+
+
+def put(name: str, *rows: tuple[object, ...]) -> Callable[[dict[str, Rows]], None]:
+    return lambda tables: tables[name].extend(rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "told", "creatinine"),
+    [
+        (put("measurement", (2, 1, 3016723, None, None, 7, None, 8749, None, 0)),
+         "without a date", [80.5, None]),
+        (put("measurement", (2, 2, 3016723, "4.5.2020", None, 7, None, 8749, None, 0)),
+         "they can't be read", [80.5, None]),
+        (put("measurement", (2, 2, 3016723, "2020-05-03", None, CANARY, None, 8749, None, 0)),
+         "they can't be read", [80.5, None]),
+        (put("measurement", (2, 2, 3016723, "2020-05-03", None, "7,1", None, 8749, None, 0)),
+         "they can't be read", [80.5, None]),
+        (put("measurement", (2, 2, 3016723, "2020-05-03", None, "70", None, 8749, None, 0)),
+         "", [80.5, 70.0]),
+        (put("visit_occurrence", (3, 2, 9201, "31.12.2019", None, None, 0)),
+         "they can't be read", [80.5, None]),
+        (put("visit_occurrence", (3, 9, 9201, "2020-05-04", None, None, 0)),
+         "of nobody in the table person", [80.5, None]),
+        (put("death", (2, CANARY)), "they can't be read", [80.5, None]),
+    ],
+)  # fmt: skip
+def test_what_a_database_of_texts_holds_is_read_or_counted_never_guessed(
+    tmp_path: Path,
+    change: Callable[[dict[str, Rows]], None],
+    told: str,
+    creatinine: list[float | None],
+) -> None:
+    """SQLite's casts make 0 of any text, and nothing of what is no date."""
+    own = small(tmp_path, change)
+    found, rows = read(
+        own.model_copy(update={"left_out_share": 0.5}), tmp_path, asked_for("OMOP:9201")
+    )
+    assert found["creatinine"].to_pylist() == creatinine
+    left = [str(one) for one in rows.left_out()]
+    assert (
+        left == [] if not told else len(left) == 1 and told in left[0] and "1 record was" in left[0]
+    )
+    if told.startswith("they"):
+        with pytest.raises(DataError, match="isn't written YYYY-MM-DD|no finite number") as caught:
+            read(own, tmp_path, asked_for("OMOP:9201"))
+        assert CANARY not in str(caught.value)
+
+
+def test_a_table_that_lacks_is_told_by_what_is_asked_of_it(tmp_path: Path) -> None:
+    own = small(tmp_path)
+    with sqlite3.connect(tmp_path / "cdm.sqlite") as connection:
+        connection.execute("DROP TABLE measurement")
+    with pytest.raises(DataError, match="records of measurement: SQLITE_ERROR"):
+        read(own, tmp_path, asked_for("OMOP:9201"))
 
 
 def test_a_query_of_the_hospitals_own_answers_in_its_place(tmp_path: Path) -> None:

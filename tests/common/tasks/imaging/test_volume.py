@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from tests.common.tasks.imaging.shards import dicom
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, Unreadable
 from wardround.common.tasks.imaging.decode import decode
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.pixels import Decoded
@@ -160,14 +161,32 @@ def test_slices_without_an_ending_are_read_and_other_files_counted(tmp_path: Pat
     (tmp_path / "scan" / "notes.txt").write_text("x")
     report = tmp_path / "report.dcm"
     dicom(report, level(0))
-    import pydicom
-
     data = pydicom.dcmread(report)
     del data.PixelData
-    data.save_as(tmp_path / "scan" / "DICOMDIR")
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
+    data.save_as(tmp_path / "scan" / "report")
     found = read(tmp_path / "scan")
     assert heights(found) == [*range(8)]
     assert sorted((one.count, one.what) for one in found.left_out) == [(1, "files"), (1, "files")]
+
+
+@pytest.mark.parametrize("bytes_", [300, 700, 1000, -140])
+def test_a_slice_that_was_cut_is_no_report_beside_a_volume(tmp_path: Path, bytes_: int) -> None:
+    """pydicom reads one that ends in its header with fewer elements; the gap would be bridged."""
+    stack(tmp_path / "scan", [*range(8)])
+    whole = (tmp_path / "scan" / "s3.dcm").read_bytes()
+    (tmp_path / "scan" / "s3.dcm").write_bytes(whole[:bytes_])
+    with pytest.raises(Unreadable, match="slice 4: ends before its pixels|ValueError"):
+        read(tmp_path / "scan")
+
+
+def test_where_one_slice_lies_nowhere_numbers_dont_order_the_others(tmp_path: Path) -> None:
+    stack(tmp_path / "scan", [*range(8)])
+    data = pydicom.dcmread(tmp_path / "scan" / "s3.dcm")
+    del data.ImagePositionPatient
+    data.save_as(tmp_path / "scan" / "s3.dcm")
+    with pytest.raises(Unreadable, match="slice 4 doesn't say where it lies"):
+        read(tmp_path / "scan")
 
 
 def test_a_folder_in_a_volumes_folder_is_refused(tmp_path: Path) -> None:
