@@ -1,9 +1,13 @@
 """Locks of running processes: a second start is refused, and one can ask who runs.
 
 Flock on a file that stays where it is (a lock on a file that was removed keeps nobody out of the
-next one of that name): held by a process and its forks, let go by the system whatever becomes of
-them. The library filelock has no way to ask who holds a lock without waiting
-for it, and none to keep one in forks; both are needed here.
+next one of that name), let go by the system whatever becomes of its process. The library filelock
+has no way to ask who holds a lock without waiting for it, and none to keep one in forks; both are
+needed here.
+
+A lock is its process's own. A fork has none of them (one that outlives its parent, because it
+still computes, would keep the next start out, which would be told to stop a process that is
+gone), but for those that are taken ``with_forks``.
 """
 
 from __future__ import annotations
@@ -21,13 +25,16 @@ from wardround.common.errors import TransportError
 
 class Lock:
     """A lock that is held: close it to let go. One that nobody closes is held until the process
-    and its forks end, so losing sight of it lets nobody else in."""
+    ends, so losing sight of it lets nobody else in."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, with_forks: bool = False) -> None:
         self._descriptor: int | None = descriptor
+        if not with_forks:
+            _OWN.add(self)
 
     def close(self) -> None:
         """Let go, as far as it is this process's; again does nothing."""
+        _OWN.discard(self)
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -39,15 +46,28 @@ class Lock:
         self.close()
 
 
-def try_lock(path: Path, make: bool = True) -> Lock | None:
+_OWN: set[Lock] = set()
+"""Held by this process, and by none that it forks."""
+
+
+def _forget_in_a_fork() -> None:
+    for lock in [*_OWN]:
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_forget_in_a_fork)
+
+
+def try_lock(path: Path, make: bool = True, with_forks: bool = False) -> Lock | None:
     """The lock of a file, which then has this process's number; None if another holds it.
 
     make : the file, with mode 0600, where there is none
+    with_forks : it is held until this process's forks end, too
 
     Raises OSError where it can't be opened, or the file system has no locks.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if make else 0)
-    lock = Lock(descriptor := os.open(path, flags, 0o600))
+    lock = Lock(descriptor := os.open(path, flags, 0o600), with_forks)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         hand_over(path)

@@ -55,4 +55,7 @@ def serve(connection: Connection, clients: Clients, executor: Executor, number: 
         except Exception as error:  # a parcel that can't be read or written: the disk's fault
             done = Done.failed(order, reason_of(error))
             Path(reply).unlink(missing_ok=True)
-        connection.send_bytes(done.to_bytes())
+        try:
+            connection.send_bytes(done.to_bytes())
+        except OSError:  # the simulation was killed meanwhile
+            os._exit(0)

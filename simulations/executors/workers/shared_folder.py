@@ -29,7 +29,7 @@ class SharedFolder:
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
             with contextlib.suppress(FileNotFoundError):  # swept by another, before it was locked
-                if (lock := try_lock(self.path / _LOCK)) is not None:
+                if (lock := try_lock(self.path / _LOCK, with_forks=True)) is not None:
                     self._lock = lock
                     return
 
