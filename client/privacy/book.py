@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from wardround.client.privacy.chained import Chained
 from wardround.client.privacy.entries import Entry, Limit, Spent, check_unit, hold, of_run
-from wardround.client.privacy.ledger_files import connect, damaged, dump, make_files
+from wardround.client.privacy.ledger_files import connect, dump, failed, make_files
 from wardround.common.errors import PrivacyRefused
 
 BOOK = "_hospitals.sqlite"
@@ -80,7 +80,7 @@ class Book(Chained):
         try:
             connection = connect(path, durable=False)
         except sqlite3.Error as error:
-            raise damaged(path, str(error)) from None
+            raise failed(path, error) from None
         self = cls(path, connection, durable=False)
         try:
             with self._locked():

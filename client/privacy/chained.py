@@ -9,7 +9,8 @@ Order of writing, under the lock: the head, then the row. So a crash at any inst
 that is at most one row ahead, which the next to open it adds; removed or changed rows, an emptied
 file, a file or head that is missing are refused. With ``durable`` (WAL, synchronous=FULL) head and
 row are on the disk before anything else happens; without, both outlive the process and no power
-cut, which is enough for a simulation.
+cut, which is enough for a simulation. A disk that is full or can't be written raises OSError: where
+only the head was written, the row that it has counts all the same.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from wardround.client.privacy.ledger_files import (
     chain,
     damaged,
     dump,
+    failed,
     head_path,
     insert_row,
     read_head,
@@ -76,7 +78,7 @@ class Chained(ABC):
             connection.execute("COMMIT")
             self._uncommitted = False
         except sqlite3.Error as error:
-            raise damaged(self.path, str(error)) from None
+            raise failed(self.path, error) from None
         finally:
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
@@ -135,7 +137,7 @@ class Chained(ABC):
         try:
             self._read_rows()
         except sqlite3.Error as error:
-            raise damaged(self.path, str(error)) from None
+            raise failed(self.path, error) from None
 
     @property
     def head(self) -> tuple[int, str]:

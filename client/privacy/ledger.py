@@ -40,6 +40,7 @@ from wardround.client.privacy.ledger_files import (
     connect,
     damaged,
     dump,
+    failed,
     insert_set,
     make_files,
     read_rows,
@@ -106,7 +107,7 @@ class Ledger(Chained):
         try:
             connection = connect(path, durable)
         except sqlite3.Error as error:
-            raise damaged(path, str(error)) from None
+            raise failed(path, error) from None
         self = cls(path, hospital, connection, durable)
         try:
             with self._locked():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wardround.common.durable.files import hand_over, sync, write_atomically
-from wardround.common.durable.private import denied, may_write
+from wardround.common.durable.private import denied, may_write, not_writable
 from wardround.common.errors import PrivacyRefused
 
 APPLICATION, VERSION = 0x5752_4C47, 3
@@ -27,6 +27,11 @@ they are, and brought up with the next row."""
 LEDGER = "ledger.sqlite"
 """The ledger's name in a kit's ``state/``, where ``site.toml`` names no other place."""
 _BUSY_S = 30.0
+_DISK = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+}
 _TABLE = "CREATE TABLE rows (number INTEGER PRIMARY KEY, body TEXT NOT NULL, hash TEXT NOT NULL)"
 _SETS = "CREATE TABLE IF NOT EXISTS sets (digest TEXT PRIMARY KEY, pseudonyms BLOB NOT NULL)"
 
@@ -88,6 +93,15 @@ def damaged(path: Path, what: str) -> PrivacyRefused:
     )
 
 
+def failed(path: Path, error: sqlite3.Error) -> OSError | PrivacyRefused:
+    """The error for what SQLite says of a file: of a disk that is full, fails or may only be read
+    the system's own, as by any other file on it; else the ledger can't be trusted."""
+    number = _DISK.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    if number is not None:
+        return OSError(number, os.strerror(number), str(path))
+    return damaged(path, str(error))
+
+
 def connect(path: Path, durable: bool = True) -> sqlite3.Connection:
     """Open an existing file.
 
@@ -97,8 +111,7 @@ def connect(path: Path, durable: bool = True) -> sqlite3.Connection:
     Raises PrivacyRefused where this user may not write it, sqlite3.Error.
     """
     if not may_write(path) or not may_write(path.parent, folder=True):
-        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        raise PrivacyRefused(f"can't use the privacy ledger {denied(error)}")
+        raise PrivacyRefused(f"can't use the privacy ledger {denied(not_writable(path))}")
     uri = path.resolve().as_uri() + "?mode=rw"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S)
     try:

@@ -68,6 +68,7 @@ from wardround.common.audit.lines import (
 from wardround.common.durable.files import hand_over, sync
 from wardround.common.durable.lock import Lock, told_holder, try_lock
 from wardround.common.durable.private import why
+from wardround.common.durable.whole import whole
 from wardround.common.errors import AuditError
 from wardround.common.names import HOSPITAL_NAME
 from wardround.common.trust.identity import Identity, verify
@@ -227,7 +228,7 @@ class AuditLog:
 
     def append_many(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> Head:
         """Add several events with one fsync: all of them or, without a crash, none."""
-        with self._mutex:
+        with whole(), self._mutex:
             seq, hashed = self.head
             written: list[bytes] = []
             for event, fields in events:
@@ -298,14 +299,14 @@ class AuditLog:
     def countersign(self, head: SignedHead, public: bytes) -> bytes:
         """Our signature over a peer's head, which is kept for good; ``public`` is the peer's key.
 
-        The same head again gets the same signature. Raises AuditError if the head isn't signed by
-        it, or goes back behind one that we signed before, of the same key: the peer's log was
-        truncated or begun anew. (With a new key, of a new kit, a peer may begin a new log.)
+        The same head again gets the same signature. Raises AuditError if it isn't signed by it, or
+        goes back behind one that we signed before, of the same key: the peer's log was cut or begun
+        anew. (With a new key, of a new kit, a peer may begin a new log.)
         """
         signer = self._signer()
         if head.party == self.party or not head.is_by(public):
             raise AuditError(f"the audit head of '{head.party}' is not signed by its own key")
-        with self._mutex:
+        with whole(), self._mutex:
             last = self._peers.get(head.party)
             if last and last.public == public:
                 before = last.head
@@ -334,7 +335,7 @@ class AuditLog:
             raise AuditError(f"'{peer}' countersigned a head that is not of this audit log")
         if peer == self.party or not verify(public, signature, head.countersigned(peer)):
             raise AuditError(f"the countersignature of '{peer}' is not by its own key")
-        with self._mutex:
+        with whole(), self._mutex:
             if not self.holds(head):
                 raise AuditError(f"'{peer}' countersigned line {head.seq}, which isn't here")
             record = Countersigned(head, signer.public, peer, public, signature)
@@ -393,8 +394,7 @@ def lock_log(path: Path) -> Lock:
 
 
 def _open_to_append(path: Path) -> int:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     os.fchmod(descriptor, 0o600)
     hand_over(path)
     return descriptor

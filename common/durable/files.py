@@ -32,11 +32,21 @@ def writing(place: Path, go_on: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        raise RunDirectoryError(
-            f"can't be written ({error.strerror})",
-            who=str(error.filename or place),
-            mend=f"make room or mend its rights, then {go_on}",
-        ) from error
+        raise unwritable(error, place, go_on) from error
+
+
+def unwritable(
+    error: OSError, place: Path | None = None, go_on: str = "run it again"
+) -> RunDirectoryError:
+    """What is said of a disk that is full, or can't be written to, with the mend.
+
+    place : what was written, where the error doesn't say
+    """
+    return RunDirectoryError(
+        f"can't be written ({error.strerror})",
+        who=str(error.filename or place or "a file"),
+        mend=f"make room or mend its rights, then {go_on}",
+    )
 
 
 def write_atomically(
@@ -69,9 +79,10 @@ def write_atomically(
         if private:
             hand_over(temporary)
         os.replace(temporary, path)
-    except OSError:
+    except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # a full disk doesn't say which file
         raise
     if durable:
         sync(path.parent)

@@ -30,8 +30,8 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def denied(error: PermissionError) -> str:
-    """A line for a file or folder that this user may not use."""
+def denied(error: OSError) -> str:
+    """A line for a file or folder that this user may not use, or that nobody can write."""
     path = Path(os.fsdecode(error.filename)) if error.filename is not None else None
     return f"{path}: {why(error, path)}" if path else error.strerror or "no permission"
 
@@ -59,6 +59,14 @@ def may_write(path: Path, folder: bool = False) -> bool:
     """Whether this user may write a file, or make files in a folder."""
     mode = os.W_OK | (os.X_OK if folder else os.R_OK)
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def not_writable(path: Path) -> OSError:
+    """Why ``may_write`` says no: this user has no right to, or nobody has, as the file system can
+    only be read."""
+    only_read = os.statvfs(path).f_flag & os.ST_RDONLY
+    number = errno.EROFS if only_read else errno.EACCES
+    return OSError(number, os.strerror(number), str(path))
 
 
 def _owner(path: Path) -> int | None:

@@ -20,8 +20,14 @@ from click.shell_completion import CompletionItem
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
+from wardround.common.durable.files import UNWRITABLE, unwritable
 from wardround.common.durable.private import denied
-from wardround.common.errors import ConfigError, ProvisionError, WardroundError
+from wardround.common.errors import (
+    ConfigError,
+    ProvisionError,
+    RunDirectoryError,
+    WardroundError,
+)
 from wardround.common.process.command_help import restore_help
 from wardround.common.process.table import COMMANDS, Command
 from wardround.common.versions import own_version
@@ -136,6 +142,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        print(f"wardround: {unwritable(error)}", file=sys.stderr)
+        sys.exit(RunDirectoryError.exit_code)
 
 
 def _load(one: Command) -> Any:

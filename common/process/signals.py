@@ -11,13 +11,16 @@ import signal
 import time
 from types import FrameType
 
+from wardround.common.durable.whole import interrupt
+
 GRACE_S = 3.0
 """So long after the first signal others are not heard; later ones are, should the end hang."""
 
 
 def interrupt_once() -> None:
     """From now on SIGINT and SIGTERM raise KeyboardInterrupt in the main thread, the first at once
-    and another one only after ``GRACE_S``. Call it in the main thread."""
+    (or at the end of what is done ``whole``) and another one only after ``GRACE_S``. Call it in the
+    main thread."""
     last_s = -GRACE_S
 
     def heard(number: int, frame: FrameType | None) -> None:
@@ -25,7 +28,7 @@ def interrupt_once() -> None:
         now_s = time.monotonic()
         if now_s - last_s >= GRACE_S:
             last_s = now_s
-            raise KeyboardInterrupt
+            interrupt()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, heard)

@@ -6,9 +6,10 @@ Between machines a round is on the disk before the next one begins. A simulation
   moment and loses the round that was running. The disk is asked to keep them (fsync) once a second
   at most, by a thread: a machine that loses its power may tear what is newer. The newest round that
   the disk has confirmed, and the best one by then, stay until a newer one is confirmed.
-- A large state is written by the thread while the next round trains: one commit in flight, never
-  two. ``wait`` comes before anything that follows from it: the next round's line, its commit, a
-  look at a checkpoint. What the disk said is raised there.
+- A large state is written by the thread while the next round trains, but of a private run: one that
+  died then has paid for a round after the one that it repeats, whose claims would tell of both. One
+  commit is in flight, never two. ``wait`` comes before anything that follows from it: the next
+  round's line, its commit, a look at a checkpoint. What the disk said is raised there.
 """
 
 from __future__ import annotations
@@ -45,11 +46,13 @@ Rounds = frozenset[int]
 class Commits:
     """The commits of one run, in its directory, which says whether they are lazy.
 
+    in_flight : a large state may be written while the next round trains
+
     A context: at its end, also by an error, all that was committed is on the disk.
     """
 
-    def __init__(self, run: RunDirectory) -> None:
-        self._run, self._folder = run, run.checkpoints
+    def __init__(self, run: RunDirectory, in_flight: bool = True) -> None:
+        self._run, self._folder, self._in_flight = run, run.checkpoints, in_flight
         self._working: _Working | None = None
         self._best: int | None = None
         self._newest: Rounds = frozenset()  # what is needed to go on after the last commit
@@ -76,7 +79,7 @@ class Commits:
             write_checkpoint(self._folder, state, False, committed_rounds(self._folder))
             self._sync(needed)
             self._confirmed = needed
-        elif _is_small(state):
+        elif _is_small(state) or not self._in_flight:
             write_checkpoint(self._folder, state, False, self._confirmed | self._asked)
             if self._is_due():
                 self._working = _Working(lambda: self._sync(needed), confirms=needed)

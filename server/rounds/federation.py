@@ -81,12 +81,13 @@ class Federation:
     """One run of a federation, against any Flower ``Grid``."""
 
     def __init__(self, parts: FederationParts) -> None:
-        self._parts = parts
-        self._config, self._task, self._host = parts.config, parts.task, parts.host
+        self._parts, self._config = parts, parts.config
+        self._task, self._host = parts.task, parts.host
         self._run_directory, self._observer = parts.run_directory, parts.observer
+        self._evaluator = Evaluator(parts)
         folder = parts.run_directory.journal if parts.keep_journal else None
         self._journal = Journal(folder, parts.config.secure_aggregation)
-        self._evaluator, self._commits = Evaluator(parts), Commits(parts.run_directory)
+        self._commits = Commits(parts.run_directory, not parts.config.privacy.enabled)
         self._buffer: Buffer | None = None
         self._lost = 0  # rounds in a row, up to the present one
 
@@ -379,8 +380,7 @@ class Federation:
         form: ModelForm,
     ) -> FederationOutcome:
         leave_with_hospitals(self._parts, participants, chosen, form)
-        members = participants.members
-        model = chosen.model
+        members, model = participants.members, chosen.model
         if not chosen.blind:
             finish_model(self._parts, model, chosen.totals, chosen.round, form)
         elif self._parts.blind_model is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from wardround.common.audit.lines import told
 from wardround.common.audit.log import AuditLog
+from wardround.common.durable.whole import whole
 from wardround.server.studies.rows import Event
 from wardround.server.studies.store import StudyStore
 
@@ -48,8 +49,9 @@ class Outbox:
             while found := self._store.unaudited():
                 new = [event for event in found if event.number > self._written]
                 if new:  # else a line was written, and the database gave no answer
-                    self._log.append_many([(EVENT, self._fields(event)) for event in new])
-                    self._written = new[-1].number
+                    with whole():
+                        self._log.append_many([(EVENT, self._fields(event)) for event in new])
+                        self._written = new[-1].number
                 self._store.audited(found[-1].number)
                 sent += len(new)
         return sent

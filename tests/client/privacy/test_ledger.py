@@ -369,3 +369,33 @@ def test_a_locked_ledger_is_named_so(path: Path, monkeypatch: pytest.MonkeyPatch
     other.execute("BEGIN IMMEDIATE")
     assert "another process holds" in refused(path)
     other.close()
+
+
+def test_a_full_disk_is_no_damage_and_what_the_head_has_is_not_forgotten(path: Path) -> None:
+    """Told to restore it from a backup, a hospital would lose what it has spent since."""
+    used(path)
+    with Ledger.open(path, "north") as ledger:
+        full = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
+        ledger._connection.execute(f"PRAGMA max_page_count = {full}")
+        with pytest.raises(OSError, match="No space left on device.*ledger.sqlite"):
+            for number in range(4, 40):
+                ledger.spend(entry(number), WIDE)
+        said = number
+        ledger._connection.execute("PRAGMA max_page_count = 1000000")
+        ledger.spend(entry(50), WIDE)
+        found = {one.request for one in ledger.entries()}
+    assert {entry(one).request for one in (4, said, 50)} <= found
+    with Ledger.open(path, "north") as again:
+        assert {one.request for one in again.entries()} == found
+
+
+def test_a_file_system_that_is_only_read_is_told_so(path: Path, monkeypatch) -> None:
+    used(path)
+
+    class ReadOnly:
+        f_flag = os.ST_RDONLY
+
+    monkeypatch.setattr("wardround.client.privacy.ledger_files.may_write", lambda *_, **__: False)
+    assert "Permission denied" in refused(path) and "chmod" in refused(path)
+    monkeypatch.setattr(os, "statvfs", lambda _: ReadOnly)
+    assert "Read-only file system" in refused(path) and "chmod" not in refused(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from wardround.common.audit.lines import NO_HASH, encode_line
 from wardround.common.audit.log import AuditLog, SignedHead
 from wardround.common.audit.verify import verify_log
 from wardround.common.errors import AuditError
+from wardround.common.process.signals import interrupt_once
 from wardround.common.trust.identity import Identity
 
 VECTORS = Path(__file__).parent.parent.parent / "vectors"
@@ -392,3 +394,29 @@ def test_temporary_folders_are_not_left(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
         AuditLog.open(Path(folder) / "audit.jsonl", "north", NORTH).close()
         assert sorted(os.listdir(folder)) == ["audit.heads", "audit.jsonl", "audit.lock"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_in_the_middle_of_a_line_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A server that was told to stop while it wrote one went on to write its last ones, in the
+    same place of the chain: its log was broken, and it couldn't start again."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    path, fsync = tmp_path / "audit.jsonl", os.fsync
+
+    def interrupted(descriptor: int) -> None:
+        fsync(descriptor)
+        signal.raise_signal(number)
+
+    try:
+        interrupt_once()
+        with AuditLog.open(path, "server", Identity.generate()) as log:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(os, "fsync", interrupted)
+                log.append_many([("started", {}), ("stopped", {})])
+            log.append("disconnected")
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert verify_log(path, path.with_name("audit.heads")) == []

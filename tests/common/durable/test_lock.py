@@ -33,10 +33,13 @@ def test_whether_a_fork_holds_it_on_when_its_parent_is_gone(
     lock = try_lock(tmp_path / "lock", with_forks=with_forks)
     assert lock is not None
     reader, writer = os.pipe()
+    begun, begins = os.pipe()
     if (child := os.fork()) == 0:
         os.close(writer)
+        os.write(begins, b"x")
         os.read(reader, 1)
         os._exit(0)
+    os.read(begun, 1)
     lock.close()
     try:
         again = try_lock(tmp_path / "lock")

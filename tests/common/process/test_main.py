@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import resource
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from wardround.common.durable.files import write_atomically
 from wardround.common.process import main as cli
 from wardround.common.process.table import COMMANDS
 
@@ -92,6 +95,23 @@ def test_a_mistake_is_one_line(tmp_path, capsys, monkeypatch, arguments, code, m
     found, _, err = run(capsys, monkeypatch, *arguments)
     assert found == code
     assert message in err and err.startswith("wardround: ") and err.count("\n") == 1
+
+
+def test_a_full_disk_that_nothing_else_tells_of_is_one_line(tmp_path, capsys, monkeypatch) -> None:
+    """Of a real one: no file of this process may grow beyond so much."""
+    rows = tmp_path / "rows.csv"
+    monkeypatch.setattr(cli, "app", lambda **_: write_atomically(rows, bytes(40_001)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handled = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
+    try:
+        found, _, err = run(capsys, monkeypatch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handled)
+    assert found == 8 and err.count("\n") == 1
+    assert f"{rows}: can't be written (File too large); make room or mend its rights" in err
+    assert not list(tmp_path.iterdir())
 
 
 def test_help_and_version(capsys, monkeypatch) -> None:

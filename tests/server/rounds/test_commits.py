@@ -168,6 +168,18 @@ def test_a_large_state_is_written_while_the_next_round_trains(
     assert committed_rounds(run.checkpoints) == [1, 2]
 
 
+def test_a_private_round_is_kept_before_the_next_is_paid_for(tmp_path: Path) -> None:
+    """A run that died while its first round was written had paid for the second, and told of both
+    in the line of the first."""
+    run = begun(tmp_path)
+    made = Commits(run, in_flight=False)
+    for number in range(3):
+        commit(run, made, state(number, numbers=LARGE))
+        assert number in committed_rounds(run.checkpoints)
+        assert made._working is None or not made._working.writes
+    made.settle()
+
+
 @pytest.mark.parametrize("numbers", [3, LARGE], ids=["at once", "in flight"])
 @pytest.mark.parametrize("what", ["write_checkpoint", "sync"])
 def test_what_the_disk_says_is_told_by_the_next_commit(
