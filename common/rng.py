@@ -122,6 +122,18 @@ def _seeded(value: int) -> Iterator[None]:
         torch.random.set_rng_state(torch_state)
 
 
+def seed_torch(value: int, device: torch.device) -> None:
+    """Seed what a step on this device draws from, as ``torch.manual_seed`` would.
+
+    That seeds every kind of device there may be, and notes for each that isn't in use the whole
+    stack of calls: a millisecond, where a small model's step takes less.
+    """
+    torch.default_generator.manual_seed(value)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(value)
+
+
 def random_state(device: torch.device) -> list[torch.Tensor]:
     """Of torch's generators that a step on this device draws from: the CPU's, then the GPU's. A
     GPU draws dropout by its own."""

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from wardround.client.gradients.base import Batch, ClippedSum, UnitGradients, select
+from wardround.common.rng import seed_torch
 
 AGREES = 2e-3
 """Relative, between batches of different sizes: their matrix products are of other shapes."""
@@ -201,7 +202,7 @@ def repeated_rows(batch: Batch, size: int) -> Batch:
 def seeded(engine: UnitGradients, batch: Batch, seed: int = 0) -> ClippedSum:
     """The sum under random numbers of its own; torch's generators are left as they were."""
     with forked(batch.targets.device):
-        torch.manual_seed(seed)
+        seed_torch(seed, batch.targets.device)
         return engine.sum_of(batch)
 
 

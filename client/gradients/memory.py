@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from wardround.client.gradients.base import Inputs, Loss, call_model, check_losses, select
 from wardround.common.errors import TaskError
+from wardround.common.rng import seed_torch
 
 _MEND = (
     "no noise covers it; leave it as it is while the model trains, or use nn.GroupNorm or "
@@ -102,7 +103,7 @@ def forward(model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor) -> Te
     """The losses, under random numbers of their own."""
     devices = [targets.device] if targets.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices):
-        torch.manual_seed(0)
+        seed_torch(0, targets.device)
         return check_losses(loss(call_model(model, inputs), targets), len(targets))
 
 

@@ -272,6 +272,10 @@ class ChildPlace:
         return None
 
 
+AHEAD = "wardround.client.process.ahead"
+"""By its name: this process has no need of what it imports."""
+
+
 class _Died(WardroundError):
     """A child ended in the middle."""
 
@@ -283,7 +287,7 @@ class _Child:
 
     def __init__(self, setup: str, spool: Path, most_bytes: int) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([work.__module__])
+        context.set_forkserver_preload([work.__module__, AHEAD])
         ours, theirs = context.Pipe()
         self.process = context.Process(target=work, args=(theirs, setup), name="study")
         try:

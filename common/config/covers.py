@@ -7,6 +7,8 @@ hospital work it out alike, and the answer is in what the parties agree on.
 
 from __future__ import annotations
 
+import weakref
+
 from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
 from wardround.common.settings import Purpose, SharesTable, is_built_in
@@ -100,9 +102,18 @@ def _wants_asking(config: Config, purpose: Purpose) -> bool:
 
 
 def _table(config: Config) -> TabularOptions:
+    """The task's options; kept of the last settings, of which every request asks some ten times."""
+    global _kept
+    before = _kept
+    if before is not None and before[0]() is config:
+        return before[1]
     task = make_task(config)
     assert isinstance(task, TabularTask)
+    _kept = (weakref.ref(config), task.options)
     return task.options
+
+
+_kept: tuple[weakref.ref[Config], TabularOptions] | None = None
 
 
 def _of_figures(config: Config) -> Obstacle | None:

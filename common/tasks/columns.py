@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -98,7 +99,7 @@ def unscaled_lines(table: Table, options: TabularOptions) -> list[str]:
 
 def numeric_names(totals: Sums) -> list[str]:
     """Numeric columns that the federation agreed on, sorted."""
-    return _numeric(frozenset(totals))
+    return list(_numeric(frozenset(totals)))
 
 
 def check_columns(table: Table, totals: Sums, options: TabularOptions) -> None:
@@ -141,8 +142,11 @@ def fit_columns(keys: Mapping[str, frozenset[str]], options: TabularOptions) -> 
     return Fit(unfit, frozenset(unused), notes)
 
 
-def _numeric(keys: frozenset[str]) -> list[str]:
-    return sorted(unquote(key.split("/")[1]) for key in keys if _is(key, "numeric", "count"))
+@lru_cache(maxsize=32)
+def _numeric(keys: frozenset[str]) -> tuple[str, ...]:
+    """Sorted. Kept of the last few: each time that a hospital prepares rows it asks again."""
+    found = (unquote(key.split("/")[1]) for key in keys if _is(key, "numeric", "count"))
+    return tuple(sorted(found))
 
 
 def _column(key: str) -> str | None:

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 KEY_BYTES = 32
+_length = struct.Struct(">I").pack
 SIGNATURE_BYTES = 64
 VERSION = b"wardround secure aggregation 1"
 """In every digest and derived key: another version's are others."""
@@ -28,7 +29,7 @@ def encode_parts(*parts: bytes) -> bytes:
     >>> encode_parts(b"ab", b"c") == encode_parts(b"a", b"bc")
     False
     """
-    return b"".join(struct.pack(">I", len(part)) + part for part in parts)
+    return b"".join([piece for part in parts for piece in (_length(len(part)), part)])
 
 
 def digest(purpose: str, *parts: bytes) -> bytes:
