@@ -71,11 +71,13 @@ REASONS: dict[str, dict[str, str]] = {
         "_control": _LEFT,
     },
     "deployment/zygote.py": {
+        "_template": "each process compiles it for its first report, as long as a round takes",
         "_forkserver": "Python's own: it has no way to say which server is there already",
         "_forkserver_address": "as _forkserver",
         "_forkserver_alive_fd": "as _forkserver",
     },
     "deployment/behaviours.py": {"_messenger": "a server that lies speaks through its own half"},
+    "integration/kill_points.py": {"_template": "as deployment/zygote.py's"},
     "integration/test_kill_unmask.py": {
         "_read_head": "a journal that lies is written as a whole one is",
         "_read_vector": "as _read_head",

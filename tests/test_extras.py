@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import subprocess
@@ -12,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.sources import read
 from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import DataError
 
+pytestmark = pytest.mark.xdist_group("sources")
 ROOT = Path(__file__).parent.parent
 SIDES = ("client", "common", "server", "simulations")
 MODULES = {"scikit-learn": "sklearn", "grpcio-health-checking": "grpc_health"}
@@ -78,7 +79,8 @@ for number, (sides, blocked) in enumerate(cases):
     if os.waitpid(child, 0)[1]:
         sys.exit(1)
 else:
-    sys.exit()
+    sys.modules["plotly"] = None
+    from wardround.simulations import simulate
 real = builtins.__import__
 def checked(name, globals=None, *rest):
     by = str((globals or {}).get("__name__"))
@@ -94,7 +96,8 @@ for module in modules:
             print(number, module, error.name)
 sys.stdout.flush()
 """
-"""Each case in a fork: what a side imports, with packages that aren't there."""
+"""Each case in a fork: what a side imports, with packages that aren't there. In the end `simulate`
+without one of them, as a user's program does."""
 
 
 def packages(extra: str | None) -> set[str]:
@@ -135,12 +138,8 @@ def test_what_extras_bring_is_imported_where_it_is_known() -> None:
     found: dict[str, set[str]] = {}
     for side in SIDES:
         for path in (ROOT / side).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-                if isinstance(node, ast.ImportFrom):
-                    names = [node.module or ""]
-                for name in {one.partition(".")[0] for one in names} & BROUGHT:
-                    found.setdefault(str(path.relative_to(ROOT)), set()).add(name)
+            for name in {one.module.partition(".")[0] for one in read(path).imports} & BROUGHT:
+                found.setdefault(str(path.relative_to(ROOT)), set()).add(name)
     assert found == SITES
 
 
@@ -172,13 +171,19 @@ INSTALLED = {
 """Sides, packages that aren't there, modules that can't be imported then."""
 
 
-def test_a_side_is_imported_with_what_is_installed_for_it() -> None:
+@pytest.fixture(scope="module")
+def walked() -> subprocess.CompletedProcess[str]:
     cases = [(sides, sorted(blocked)) for sides, blocked, _ in INSTALLED.values()]
     given = json.dumps([modules(), cases])
     command = [sys.executable, "-c", WALK]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=True)
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+
+
+def test_a_side_is_imported_with_what_is_installed_for_it(
+    walked: subprocess.CompletedProcess[str],
+) -> None:
+    said = [line.split() for line in walked.stdout.splitlines()]
     for number, (name, (_, _, missing)) in enumerate(INSTALLED.items()):
-        said = [line.split() for line in done.stdout.splitlines()]
         lacking = {line[1] for line in said if line[0] == str(number)}
         left = {one for one in lacking if not any(one.startswith(m) for m in missing)}
         assert left == set(), name
@@ -192,8 +197,9 @@ def test_the_example_data_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) ->
         make_task(parse_config("")).load(None)
 
 
-def test_simulate_from_python_says_what_it_needs() -> None:
-    code = "import sys; sys.modules['plotly'] = None; from wardround.simulations import simulate"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    last = done.stderr.strip().splitlines()[-1]
+def test_simulate_from_python_says_what_it_needs(
+    walked: subprocess.CompletedProcess[str],
+) -> None:
+    assert walked.returncode == 1
+    last = walked.stderr.strip().splitlines()[-1]
     assert last.endswith("simulations need plotly: pip install 'wardround[simulate]'"), last

@@ -8,17 +8,17 @@ and its like.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.private_names import REASONS
+from tests.sources import parse, read
 
+pytestmark = pytest.mark.xdist_group("sources")
 ROOT = Path(__file__).parent.parent
 PRODUCT = ("common", "client", "server", "simulations")
-_BY_NAME = {"setattr", "getattr", "delattr", "hasattr"}
 OTHERS = {
     "_exit": "os: ends a fork without its parent's clean-up",
     "_BatchNorm": "torch: the common base of its batch normalisations has no public name",
@@ -41,55 +41,11 @@ OTHERS = {
 """Private names of other packages that have no public one, and what they are used for."""
 
 
-def is_private(name: str) -> bool:
-    """``_x``, but neither ``_`` nor ``__x__``."""
-    return name.startswith("_") and name.strip("_") != "" and not name.endswith("__")
-
-
-def own(tree: ast.AST) -> set[str]:
-    """Names that a file gives itself: what it defines and assigns, and its objects' attributes."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if _on_itself(node):
-                found.add(node.attr)
-    return found
-
-
-def uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, name) of each use of a private name that the file doesn't give itself."""
-    given = own(tree)
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
-            names = [*(node.module or "").split("."), *(one.name for one in node.names)]
-            yield from ((node.lineno, name) for name in names if is_private(name))
-        elif isinstance(node, ast.Import):
-            names = [part for one in node.names for part in one.name.split(".")]
-        elif isinstance(node, ast.Attribute) and not _on_itself(node):
-            names = [node.attr]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in _BY_NAME:
-            texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
-            names = [part for text in texts if isinstance(text, str) for part in text.split(".")]
-        if not isinstance(node, ast.ImportFrom):
-            yield from (
-                (node.lineno, name) for name in names if is_private(name) and name not in given
-            )
-
-
-def _on_itself(node: ast.Attribute) -> bool:
-    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
-
-
 def found_below(root: Path, folders: tuple[str, ...]) -> Iterator[tuple[str, int, str]]:
     """(file, line, name) of each use."""
     for folder in folders:
         for path in sorted((root / folder).rglob("*.py")):
-            for line, name in uses(ast.parse(path.read_text())):
+            for line, name in read(path).uses:
                 yield str(path.relative_to(root)), line, name
 
 
@@ -140,7 +96,7 @@ def test_a_planted_use_is_found(tmp_path: Path, code: str) -> None:
     ],
 )
 def test_a_name_of_one_s_own_is_no_use(code: str) -> None:
-    assert list(uses(ast.parse(code))) == []
+    assert parse(code).uses == ()
 
 
 def test_no_module_of_the_product_uses_another_s_private_name() -> None:

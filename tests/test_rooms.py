@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.sources import read
+
+pytestmark = pytest.mark.xdist_group("sources")
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 ORDER = {
@@ -89,17 +92,11 @@ def _arrows(root: Path) -> Iterator[tuple[str, str, str]]:
             file = path.relative_to(root)
             parts = file.with_suffix("").parts
             module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            for node in ast.walk(ast.parse(path.read_text())):
-                names: list[str] = []
-                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                    "wardround."
-                ):
-                    names = [f"{node.module}.{name.name}" for name in node.names]
-                elif isinstance(node, ast.Import):
-                    names = [name.name for name in node.names]
-                for name in names:
-                    if name.startswith("wardround."):
-                        yield f"{file}:{node.lineno}", module, name.removeprefix("wardround.")
+            for one in read(path).imports:
+                if one.module.startswith("wardround."):
+                    imported = one.module.removeprefix("wardround.")
+                    for name in one.names or [""]:
+                        yield f"{file}:{one.line}", module, f"{imported}.{name}".rstrip(".")
 
 
 def rooms(root: Path, side: str) -> set[str]:

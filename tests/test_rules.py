@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.sources import Source, read
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
@@ -44,17 +45,14 @@ HANDLES_FLOWER = {
 theirs alone."""
 FORBIDDEN = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
+pytestmark = pytest.mark.xdist_group("sources")
 
 
-def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, name.name) for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            yield node.lineno, "." * node.level + module
-            if module in ("wardround", "flwr"):
-                yield from ((node.lineno, f"{module}.{name.name}") for name in node.names)
+def imports(source: Source) -> Iterator[tuple[int, str]]:
+    for one in source.imports:
+        yield one.line, one.module
+        if one.names is not None and one.module in ("wardround", "flwr"):
+            yield from ((one.line, f"{one.module}.{name}") for name in one.names)
 
 
 def violations(root: Path) -> list[str]:
@@ -62,9 +60,8 @@ def violations(root: Path) -> list[str]:
     found = []
     for part, allowed in MAY_IMPORT.items():
         for path in sorted((root / part).rglob("*.py")):
-            file = str(path.relative_to(root))
-            tree = ast.parse(path.read_text())
-            for line, name in imports(tree):
+            file, source = str(path.relative_to(root)), read(path)
+            for line, name in imports(source):
                 pieces = name.split(".")
                 if name.startswith("."):
                     found.append(f"{file}:{line}: relative import")
@@ -76,12 +73,11 @@ def violations(root: Path) -> list[str]:
                     found.append(f"{file}:{line}: {name} is not Flower's public API")
                 elif pieces[0] in FORBIDDEN:
                     found.append(f"{file}:{line}: {pieces[0]}")
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Call) and ast.unparse(node.func) in ("eval", "exec"):
-                    found.append(f"{file}:{node.lineno}: {ast.unparse(node.func)}")
-                if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
-                    if "weights_only=True" not in ast.unparse(node):
-                        found.append(f"{file}:{node.lineno}: torch.load without weights_only")
+            for line, called, text in source.calls:
+                if called in ("eval", "exec"):
+                    found.append(f"{file}:{line}: {called}")
+                if called == "torch.load" and "weights_only=True" not in text:
+                    found.append(f"{file}:{line}: torch.load without weights_only")
     return found
 
 
@@ -91,7 +87,7 @@ def who_imports_flower(root: Path) -> set[str]:
         str(path.relative_to(root))
         for part in MAY_IMPORT
         for path in (root / part).rglob("*.py")
-        for _, name in imports(ast.parse(path.read_text()))
+        for _, name in imports(read(path))
         if name.partition(".")[0] == "flwr"
     }
 
@@ -133,43 +129,49 @@ def test_files_and_functions_stay_readable_and_documented() -> None:
     problems = []
     for part in MAY_IMPORT:
         for path in sorted((ROOT / part).rglob("*.py")):
-            file, text = str(path.relative_to(ROOT)), path.read_text()
-            if len(text.splitlines()) > LONGEST_FILE:
+            file, source = str(path.relative_to(ROOT)), read(path)
+            if source.lines > LONGEST_FILE:
                 problems.append(f"{file}: over {LONGEST_FILE} lines")
-            tree = ast.parse(text)
-            if text.strip() and not ast.get_docstring(tree):
+            if not source.documented:
                 problems.append(f"{file}: no module docstring")
-            for node in ast.walk(tree):
-                if isinstance(node, ast.FunctionDef):
-                    length = (node.end_lineno or node.lineno) - node.lineno
-                    if length > LONGEST_FUNCTION:
-                        problems.append(f"{file}:{node.lineno}: {node.name} over 50 lines")
-            for node in tree.body:
-                public = isinstance(node, ast.FunctionDef | ast.ClassDef)
-                if public and not node.name.startswith("_") and not ast.get_docstring(node):
-                    problems.append(f"{file}:{node.lineno}: {node.name} has no docstring")
+            for line, name, length in source.functions:
+                if length > LONGEST_FUNCTION:
+                    problems.append(f"{file}:{line}: {name} over 50 lines")
+            for line, name in source.undocumented:
+                problems.append(f"{file}:{line}: {name} has no docstring")
     assert problems == []
 
 
-@pytest.mark.parametrize(
-    "module", ["client.app", "server.app", "simulations.run.simulate", "common.flower.arrays"]
-)
-def test_telemetry_is_off_before_flower_is_imported(module: str) -> None:
-    code = (
-        "import os, sys\n"
-        "for n in ('FLWR_TELEMETRY_ENABLED', 'FLWR_DISABLE_UPDATE_CHECK'): os.environ.pop(n, 0)\n"
-        "class Watch:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'flwr':\n"
-        "            print(os.environ.get('FLWR_TELEMETRY_ENABLED'),\n"
-        "                  os.environ.get('FLWR_DISABLE_UPDATE_CHECK'),\n"
-        "                  os.environ.get('RAY_USAGE_STATS_ENABLED'))\n"
-        "sys.meta_path.insert(0, Watch())\n"
-        f"import wardround.{module}\n"
-        "print([m for m in sys.modules if m.startswith('wardround.') and m.count('.') == 1])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    first, parts = done.stdout.splitlines()
-    assert first == "0 1 0"
-    if module == "client.app":
-        assert "server" not in parts and "simulations" not in parts
+WATCH = """
+import os, sys, torch, scipy.stats, pydantic, cryptography.x509  # once for all that follow
+for name in ('FLWR_TELEMETRY_ENABLED', 'FLWR_DISABLE_UPDATE_CHECK'):
+    os.environ.pop(name, 0)
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'flwr':
+            told = 'FLWR_TELEMETRY_ENABLED', 'FLWR_DISABLE_UPDATE_CHECK', 'RAY_USAGE_STATS_ENABLED'
+            print(*map(os.environ.get, told), flush=True)
+            if not all_of_it:
+                os._exit(0)
+sys.meta_path.insert(0, Watch())
+all_of_it = False
+for module in sys.argv[1:]:
+    if not os.fork():
+        __import__(f'wardround.{module}')
+        os._exit(1)
+    os.wait()
+all_of_it = True
+import wardround.client.app
+print(*(m for m in sys.modules if m.startswith('wardround.') and m.count('.') == 1))
+"""
+
+
+def test_telemetry_is_off_before_flower_is_imported() -> None:
+    """Whatever is imported first; and a hospital's app brings neither a server nor a simulation."""
+    command = [sys.executable, "-c", WATCH, "server.app", "simulations.run.simulate"]
+    command.append("common.flower.arrays")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *told, parts = done.stdout.splitlines()
+    assert told == ["0 1 0"] * 4
+    assert "wardround.client" in parts.split()
+    assert not {"wardround.server", "wardround.simulations"} & set(parts.split())

@@ -29,15 +29,21 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
+import pandas  # noqa: F401 - pyarrow looks for it when it is first given a list
+import tensorboard.backend.event_processing.event_accumulator
+import tensorboard.summary.writer.event_file_writer  # noqa: F401
+
 import wardround.client.process.cli
 import wardround.client.process.doctor
 import wardround.client.process.main
 import wardround.common.run.report
 import wardround.server.dashboard.app
 import wardround.server.network.standing  # noqa: F401
+import wardround.server.process.main  # noqa: F401
 from tests.deployment import behaviours
 from wardround.client.process.child_work import work
 from wardround.common.process.main import main as wardround_main
+from wardround.common.run.report import page
 
 
 def run(job: dict[str, Any]) -> None:
@@ -115,6 +121,7 @@ def main() -> None:
     """Until standard input ends; then kill whatever is left."""
     children: dict[int, int] = {}
     buffer = b""
+    page._template()  # compiled once for all reports
     gc.collect()
     gc.freeze()  # else each child looks at all of torch again, and so copies its pages
     forker = start_forkserver()

@@ -23,9 +23,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pandas  # noqa: F401 - pyarrow looks for it
 import sklearn.datasets  # noqa: F401 - the task's, paid once like ours
 
 from wardround.common.config.load import load_config
+from wardround.common.run.report import from_run, page  # noqa: F401 - of a run's end
 from wardround.simulations import simulate
 
 
@@ -80,6 +82,7 @@ def digest(run: Path) -> str:
 
 
 def main() -> None:
+    page._template()  # compiled once for all cases
     for config in map(Path, sys.argv[1:]):
         kill_and_resume(config, config.with_suffix(".runs"))
 

@@ -71,7 +71,7 @@ changes = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from(KINDS), st.integers(0, 4), changes)
 def test_one_changed_message_costs_at_most_its_own_hospitals_part(kind, victim, change) -> None:
     name, done = f"h{victim:02d}", []

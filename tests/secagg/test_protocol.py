@@ -100,7 +100,7 @@ def cases(draw) -> Case:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(cases())
 def test_the_opened_sum_is_the_plain_sum_of_the_survivors_or_nothing_is_opened(case: Case) -> None:
     federation = Federation(case.hospitals, Policy(min_cohort=2))
