@@ -15,7 +15,7 @@ from wardround.client.training.batches import batches, on_device
 from wardround.client.training.devices import told
 from wardround.client.training.evaluation import model_outputs
 from wardround.client.training.steps import train_on_batches
-from wardround.common.rng import client_keys
+from wardround.common.rng import client_keys, seed_torch
 from wardround.common.settings import TrainingTable
 
 SEED = (7, 2, "north")
@@ -33,6 +33,15 @@ def trained(model: nn.Module, device: str, count: int = 33, **options: object) -
 def model() -> nn.Module:
     torch.manual_seed(0)
     return residual()
+
+
+def test_a_seed_is_torchs_own(cuda) -> None:
+    device = torch.device(cuda)
+    with torch.random.fork_rng([device]):
+        torch.manual_seed(5)
+        expected = torch.rand(3, device=device)
+        seed_torch(5, device)
+        assert torch.equal(torch.rand(3, device=device), expected)
 
 
 def test_auto_is_the_first_gpu_and_the_log_says_which(cuda) -> None:
