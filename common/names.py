@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from wardround.common.figures.figure import MEAN, OVERALL
+from wardround.common.text import composed
 
 HOSPITAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 HospitalName = Annotated[str, Field(pattern=rf"^{HOSPITAL_NAME.pattern}$")]
@@ -54,6 +55,7 @@ def name_of(title: str) -> str:
     """
     if is_name(title):
         return title
+    title = composed(title)  # one name, whichever way a file system writes its letters
     text = unicodedata.normalize("NFKD", title.translate(_SPELT))
     lost = any(letter.isalnum() and not letter.isascii() for letter in text)
     plain = text.encode("ascii", "ignore").decode()

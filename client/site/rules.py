@@ -7,10 +7,9 @@ program does) is in ``plan_checks.py``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 from wardround.client.privacy.entries import Entry, Spent
-from wardround.client.site.hold_back import check_held_back
+from wardround.client.site.hold_back import check_held_back, is_allowed
 from wardround.client.site.joint_rules import check_joint
 from wardround.client.site.plan_checks import check_plan
 from wardround.client.site.policy import SitePolicy
@@ -86,7 +85,7 @@ def check_rules(
 
 def _allowed(site: SitePolicy, key: str, what: str, name: str) -> None:
     patterns: list[str] = getattr(site, key)
-    if not any(fnmatchcase(name, pattern) for pattern in patterns):
+    if not is_allowed(patterns, name):
         allowed = ", ".join(patterns) or "none"
         asked = f"the run's {what} is '{name}'"
         told = f"{asked}, and this hospital's rules don't allow that"

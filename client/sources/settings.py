@@ -12,11 +12,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from wardround.common.settings import Table
+from wardround.common.settings.declared import Name
 from wardround.common.tasks.data.mapping.settings import Mapping
 from wardround.common.tasks.data.reading.dialect import Dialect
 
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
-ColumnName = Annotated[str, Field(min_length=1, max_length=1000)]
+ColumnName = Annotated[Name, Field(min_length=1, max_length=1000)]
 FILE = "file"
 
 

@@ -15,7 +15,15 @@ from urllib.parse import quote
 from wardround.common.card import items
 from wardround.common.config.load import Config
 from wardround.common.figures.areas import Interval
-from wardround.common.figures.figure import MEAN, OVERALL, FigureTable, is_number
+from wardround.common.figures.figure import (
+    BOUND_SENTENCE,
+    MEAN,
+    OVERALL,
+    Figure,
+    FigureTable,
+    is_number,
+    with_bound,
+)
 from wardround.common.figures.records import evaluation_of, model_rows
 from wardround.common.figures.sums import Sums
 from wardround.common.protocol.names import HELD_OUT, SPLITS
@@ -232,21 +240,24 @@ class Facts:
         return [*lines, f"- `files.json` lists every file of the model with its digest, {signed}"]
 
     def _figures(self) -> Lines:
-        table, lines = FigureTable.read(self.summary), Lines()
+        table, lines, bounds = FigureTable.read(self.summary), Lines(), False
         for split in HELD_OUT:
             shown = self.figures(split)
             if not shown:
                 continue
-            names = [x for x in shown.get(OVERALL, {}) if not x.endswith("_error_bound")]
+            names = [x for x in shown.get(OVERALL, {}) if x not in table.bounds()]
             head = " | ".join(table.primary.name_of(who) for who in shown)
             lines += ["", f"On {split} rows:", "", f"| figure | {head} |"]
             lines.append("|---|" + "---|" * len(shown))
             for name in names:
                 spans = self.spans.get(split, {})
-                cells = (_number(shown[who], name, spans.get(who, {})) for who in shown)
+                cells = [_number(shown[who], table[name], spans.get(who, {})) for who in shown]
+                bounds |= any("±" in cell for cell in cells)
                 lines.append(f"| {name} | {' | '.join(cells)} |")
         if lines and self.spans:
             lines += ["", f"In brackets: {SPANS}."]
+        if bounds:
+            lines += ["", f"{BOUND_SENTENCE}."]
         return lines
 
     def _limits(self) -> Lines:
@@ -273,13 +284,14 @@ class Facts:
         ]
 
 
-def _number(figures: Mapping[str, Any], name: str, spans: Mapping[str, Interval]) -> str:
+def _number(figures: Mapping[str, Any], figure: Figure, spans: Mapping[str, Interval]) -> str:
     """A figure's text, with its interval; nothing where there is no such figure."""
-    value = figures.get(name)
+    value = figures.get(figure.name)
     if not is_number(value):
-        return "undefined" if name in figures else ""
-    span = spans.get(name)
-    return f"{value:.4g}" + (f" ({span[0]:.3g} to {span[1]:.3g})" if span else "")
+        return "undefined" if figure.name in figures else ""
+    span = spans.get(figure.name)
+    text = f"{value:.4g}" + (f" ({span[0]:.3g} to {span[1]:.3g})" if span else "")
+    return with_bound(text, figure.bound_in(figures))
 
 
 def _cell(text: str) -> str:

@@ -12,7 +12,7 @@ own figures stands for the model, and the one over all rows together is shown an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeGuard
 
@@ -204,3 +204,16 @@ SURVIVAL = (
 )
 STANDARD = (*BINARY, *MULTICLASS, *REGRESSION, *SURVIVAL, Figure("recall", "higher"))
 """What is known by its name alone, in tasks that don't describe their figures."""
+KNOWN = FigureTable(STANDARD, LOSS.name)
+"""The same as a table."""
+
+
+def told(figures: Mapping[str, Any], text: Callable[[Any], str]) -> dict[str, str]:
+    """The text of each figure that is no bound of another, with its error bound where that matters,
+    for tables that stand without a task."""
+    bounds = KNOWN.bounds()
+    return {
+        name: with_bound(text(value), KNOWN[name].bound_in(figures) if is_number(value) else None)
+        for name, value in figures.items()
+        if name not in bounds
+    }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wardround.common.errors import ModelRefused
-from wardround.common.figures.figure import is_number
+from wardround.common.figures.figure import BOUND_SENTENCE, KNOWN, is_number, with_bound
 from wardround.common.judgement.judge import FORMAT
 
 _WORDS = {
@@ -106,6 +106,8 @@ def _table(column: Mapping[str, Any], found: Mapping[str, Any]) -> JudgedTable:
         rows = [(one["name"], f"{one['rows']:,}") for one in column["rows"]]
     elif len(blocks) == 1 < len(column["rows"]):
         notes.append("Figures are of all groups together: by themselves too few persons have them.")
+    if any("±" in cell for row in rows for cell in row[2:]):
+        notes.append(f"{BOUND_SENTENCE}.")
     for name, value in column["gaps"].items():
         notes.append(f"Largest gap of {_GAPS.get(name, name)}: {value:.3f}")
     head = ("group", "rows", *(_WORDS[name] for name in shown))
@@ -119,4 +121,4 @@ def _cell(block: Mapping[str, Any], name: str) -> str:
     text = f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
     if span is not None and all(map(is_number, span)):
         text += f" ({span[0]:.3f} to {span[1]:.3f})"
-    return text
+    return with_bound(text, KNOWN[name].bound_in(block))

@@ -8,11 +8,12 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from wardround.common.settings.base import Table
+from wardround.common.settings.declared import BY_NAME, Name, Value
 from wardround.common.settings.key_errors import WrongKey
 
 MOST_GROUPS, MOST_COLUMNS = 50, 20
-_Column = Annotated[str, Field(min_length=1, max_length=200)]
-_Text = Annotated[str, Field(min_length=1, max_length=200)]
+_Column = Annotated[Name, Field(min_length=1, max_length=200)]
+_Text = Annotated[Value, Field(min_length=1, max_length=200)]
 
 
 class JudgementTable(Table):
@@ -26,7 +27,7 @@ class JudgementTable(Table):
             '`["sex", "age"]`; each hospital must allow them (`groups` of site.toml)'
         ),
     )
-    bands: dict[_Column, list[float]] = Field(
+    bands: Annotated[dict[_Column, list[float]], BY_NAME] = Field(
         {},
         max_length=MOST_COLUMNS,
         description=(
@@ -34,7 +35,7 @@ class JudgementTable(Table):
             "each to the next, from the last on"
         ),
     )
-    categories: dict[_Column, list[_Text]] = Field(
+    categories: Annotated[dict[_Column, list[_Text]], BY_NAME] = Field(
         {},
         max_length=MOST_COLUMNS,
         description=(

@@ -17,6 +17,7 @@ from wardround.common.settings.base import (
     Table,
 )
 from wardround.common.settings.dashboard import DashboardTable
+from wardround.common.settings.declared import Name
 
 EMULATED = "secure aggregation is emulated: the same sums to the bit, no keys or masks"
 """What is said of a run whose masks are."""
@@ -49,7 +50,7 @@ class SimulationTable(Table):
     rows_per_client: int = Field(
         50, ge=1, le=MANY, description="of a virtual client, all splits together"
     )
-    column: str = Field(
+    column: Name = Field(
         "",
         description=(
             "whose values are the hospitals (`column`), or whose order tells them apart "

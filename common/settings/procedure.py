@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wardround.common.settings.base import PathText, Table, floats_of
+from wardround.common.settings.declared import BY_NAME, Name
 from wardround.common.settings.finished import NamedModel, Sha256
 from wardround.common.settings.joint import (
     LINKAGE,
@@ -55,7 +56,7 @@ class DescribeOptions(ProcedureOptions):
             "others are rounded to multiples of it"
         ),
     )
-    ranges: dict[str, list[float]] = Field(
+    ranges: Annotated[dict[Name, list[float]], BY_NAME] = Field(
         {},
         max_length=10_000,
         description=(
@@ -96,7 +97,7 @@ class RowsOptions(FinishedOptions):
 class EvaluateOptions(RowsOptions):
     """``[procedure]`` with ``name = "evaluate"``: figures of a finished model."""
 
-    importance: bool | list[str] = Field(
+    importance: bool | list[Name] = Field(
         False,
         description=(
             "how much worse the primary figure is with an input's values dealt to other rows: "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from wardround.common.settings.base import Table
+from wardround.common.settings.declared import BY_NAME, Name
 from wardround.common.settings.key_errors import WrongKey
 
 MOST_ROUNDS = 5000
@@ -49,7 +50,7 @@ class TreesOptions(Table):
     time_cells: int = Field(
         256, ge=2, le=1024, description="survival: cells of time that risk sets are summed on"
     )
-    monotone: dict[str, Literal[-1, 1]] = Field(
+    monotone: Annotated[dict[Name, Literal[-1, 1]], BY_NAME] = Field(
         {},
         max_length=10_000,
         description="columns of numbers with which predictions may only rise (1) or fall (-1)",

@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from wardround.common.settings.declared import Value
 from wardround.common.settings.effects import Effect, check_effects
-from wardround.common.text import code, normal_text
+from wardround.common.text import code
 
 
 class Options(BaseModel):
@@ -38,9 +39,7 @@ def distinct_codes(texts: list[str]) -> list[str]:
     return codes
 
 
-Name = Annotated[str, AfterValidator(normal_text)]
-"""A column's name."""
 Codes = Annotated[list[str], AfterValidator(distinct_codes)]
 """Values that cells may have: all different."""
-Code = Annotated[str, AfterValidator(code), Field(min_length=1, max_length=60)]
+Code = Annotated[Value, Field(min_length=1, max_length=60)]
 """One value that cells may have."""

@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from wardround.common.settings.declared import BY_NAME, BY_VALUE, Name
 from wardround.common.settings.effects import Effect, NoEffect
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.class_limits import MOST_CLASSES, too_fine
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.data.two_values import TwoValues
-from wardround.common.tasks.declared import Code, Codes, Name, Options
+from wardround.common.tasks.declared import Code, Codes, Options
 from wardround.common.tasks.expected import Expected
 
 _MOST_WEIGHTS = 2**26
@@ -42,16 +43,16 @@ class Columns(Options):
     split: Name | None = Field(
         None, description="a column that says `train`, `validation` or `test`"
     )
-    categories: dict[Name, Codes] = Field(
+    categories: Annotated[dict[Name, Codes], BY_NAME] = Field(
         {}, description='a categorical column\'s texts, declared: `{ sex = ["female", "male"] }`'
     )
-    positive: dict[Name, Codes] = Field(
+    positive: Annotated[dict[Name, Codes], BY_NAME] = Field(
         {}, description='texts of `binary` columns that mean 1: `{ smoker = ["Ja"] }`'
     )
-    negative: dict[Name, Codes] = Field(
+    negative: Annotated[dict[Name, Codes], BY_NAME] = Field(
         {}, description="texts of `binary` columns that mean 0; needed where there are several"
     )
-    codes: dict[Name, dict[Code, Codes]] = Field(
+    codes: Annotated[dict[Name, Annotated[dict[Code, Codes], BY_VALUE]], BY_NAME] = Field(
         {},
         description=(
             "how hospitals write a category, class or event, by what it is called here: "
@@ -60,7 +61,7 @@ class Columns(Options):
         ),
     )
 
-    expected: dict[Name, Expected] = Field(
+    expected: Annotated[dict[Name, Expected], BY_NAME] = Field(
         {},
         description=(
             "usual values of columns of numbers, for `wardround data check KIT`, and the `range` "

@@ -247,7 +247,7 @@ def _to_end(
         outside = evaluate_outside(population, run, outcome, saved, observer)
         finish_run(parts, outcome.round)
         primary = task.figure_table().primary
-        observer.warnings(outside_lines(outside, primary.name))
+        observer.warnings(outside_lines(outside, primary))
         observer.warnings(simulated_time_notes(run.rounds(), primary, scenario.target))
     except WardroundError as error:
         _stopped(run, str(error))

@@ -12,13 +12,14 @@ from pydantic import Field, field_validator, model_validator
 from wardround.client.sources.settings import FilesTable, LocalPath
 from wardround.common.address import split_address
 from wardround.common.settings import Table
+from wardround.common.settings.declared import Name
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.data.reading.dialect import Dialect
 
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Patterns = Annotated[list[Pattern], Field(max_length=100)]
 Modality = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,16}$")]
-Column = Annotated[str, Field(min_length=1, max_length=200)]
+Column = Annotated[Name, Field(min_length=1, max_length=200)]
 Secret = Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]{0,199}|file:[^\x00]{1,4096})$")]
 AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
 """1 to 16 letters of ASCII without a backslash, blanks at neither end (PS3.5, VR AE)."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from wardround.common.figures.figure import BOUND_SENTENCE, KNOWN, told
 from wardround.common.judgement.words import judged_notes, judged_tables
 from wardround.common.procedures.frame import framed
 
@@ -98,15 +99,12 @@ def judged(found: Mapping[str, Any]) -> str:
 
 def _figures(found: Mapping[str, Any]) -> str:
     within = found["within"]
+    texts = told(found["figures"], _shown)
+    means = {key: told(_as_figures(key, mean), _shown)[key] for key, mean in within.items()}
     rows = []
-    for key, value in found["figures"].items():
+    for key, value in texts.items():
         mean = within.get(key)
-        cells = (
-            key,
-            _shown(value),
-            "" if mean is None else _shown(mean["mean"]),
-            "" if mean is None else str(mean["hospitals"]),
-        )
+        cells = (key, value, means.get(key, ""), "" if mean is None else str(mean["hospitals"]))
         first, *others = map(escape, cells)
         line = "".join(f'<td class="num">{one}</td>' for one in others)
         rows.append(f"<tr><td>{first}</td>{line}</tr>")
@@ -114,7 +112,14 @@ def _figures(found: Mapping[str, Any]) -> str:
         f"<th>{one}</th>" for one in ("figure", "all rows together", "mean of hospitals", "of")
     )
     body = "\n".join(rows)
-    return f'<div class="scroll"><table><tr>{head}</tr>\n{body}\n</table></div>'
+    bounds = any("±" in text for text in (*texts.values(), *means.values()))
+    below = f'\n<p class="soft">{BOUND_SENTENCE}</p>' if bounds else ""
+    return f'<div class="scroll"><table><tr>{head}</tr>\n{body}\n</table></div>{below}'
+
+
+def _as_figures(name: str, mean: Mapping[str, Any]) -> dict[str, Any]:
+    """A mean of hospitals as a figure is kept, with its error bound beside it."""
+    return {name: mean["mean"]} | {KNOWN[name].bound or "": mean.get("bound")}
 
 
 def _shown(value: float | None) -> str:

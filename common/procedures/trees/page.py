@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from wardround.common.figures.figure import BOUND_SENTENCE, KNOWN, told
 from wardround.common.procedures.frame import framed
 from wardround.common.procedures.statistics.plots import drawn
 from wardround.common.procedures.trees.result import MODEL
@@ -57,18 +58,23 @@ def _head(found: Values) -> str:
 
 def _figures(found: Values) -> str:
     splits = list(found["figures"])
-    names = list(dict.fromkeys(name for each in splits for name in found["figures"][each]))
+    texts = {split: told(found["figures"][split], _shown) for split in splits}
+    names = list(dict.fromkeys(name for each in splits for name in texts[each]))
     top = "".join(f'<th class="num">{escape(one)}</th>' for one in splits)
     rows = []
     for name in names:
         cells = "".join(
-            f'<td class="num">{_shown(found["figures"][split].get(name))}</td>' for split in splits
+            f'<td class="num">{escape(texts[split].get(name, _shown(None)))}</td>'
+            for split in splits
         )
-        rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
+        mixed = " (all rows, hospitals mixed)" if KNOWN[name].within else ""
+        rows.append(f"<tr><td>{escape(name)}{mixed}</td>{cells}</tr>")
+    bounds = any("±" in text for each in texts.values() for text in each.values())
     return (
         f'<div class="scroll"><table>\n<tr><th></th>{top}</tr>\n'
         + "\n".join(rows)
         + ("\n</table></div>")
+        + (f'\n<p class="soft">{BOUND_SENTENCE}</p>' if bounds else "")
     )
 
 
@@ -122,6 +128,11 @@ def _notes(found: Values) -> list[str]:
         "asked, over all hospitals; bins of small nodes hold few rows.",
         "What a column was worth says what these trees used, not what causes what.",
     ]
+    if any(KNOWN[name].within for figures in found["figures"].values() for name in figures):
+        lines.append(
+            "A figure of hospitals mixed ranks rows of one hospital against another's, too: where "
+            "hospitals' prevalences differ it isn't the mean of their own."
+        )
     if found["scores"]:
         lines.append(
             f"Of {found['grown']:,} rounds that were scored the {found['rounds']:,} with the "

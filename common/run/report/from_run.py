@@ -259,7 +259,7 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         scenario.get("target") if isinstance(scenario, dict) else None,
     )
     notes[:0] = _who_was_not_there(summary)
-    notes[:0] = outside_lines(summary.get(OUTSIDE, []), FigureTable.read(summary).primary.name)
+    notes[:0] = outside_lines(summary.get(OUTSIDE, []), FigureTable.read(summary).primary)
     if initial := summary.get("initial"):
         notes.append(f"The first model took {initial['taken']} arrays from {initial['file']}.")
     if not_chosen := summary.get("not_chosen"):

@@ -9,8 +9,9 @@ from typing import Annotated
 from pydantic import Field
 
 from wardround.common.settings.base import Table
+from wardround.common.settings.declared import Name
 
-ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+ColumnName = Annotated[Name, Field(min_length=1, max_length=200)]
 """A column as the files call it."""
 # with a table's name a file of the results package, of 64 characters at most
 AnalysisName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,39}$")]

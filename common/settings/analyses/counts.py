@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from wardround.common.settings.analyses.base import AnalysisOptions, ColumnName, quoted
 from wardround.common.settings.base import floats_of
+from wardround.common.settings.declared import BY_NAME
 from wardround.common.settings.key_errors import WrongKey
 
 MOST_COLUMNS = 200
@@ -24,7 +25,7 @@ class SummaryOptions(AnalysisOptions):
     )
     by: ColumnName | None = Field(None, description="a column of categories: for each level")
     histograms: bool = Field(True, description="whether histograms are shown, of 32 bins")
-    ranges: dict[str, list[float]] = Field(
+    ranges: Annotated[dict[ColumnName, list[float]], BY_NAME] = Field(
         {},
         description=(
             "with `[privacy]`, and only then: the range of each column of numbers, `{ age = [0, "

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from wardround.common.settings.analyses.base import AnalysisOptions, ColumnName, quoted
 from wardround.common.settings.analyses.counts import MOST_COLUMNS, by, different
+from wardround.common.settings.declared import Value
 from wardround.common.settings.key_errors import WrongKey
 
-Level = str
+Level = Annotated[Value, Field(min_length=1, max_length=200)]
 
 
 class OfGroupsOptions(AnalysisOptions):

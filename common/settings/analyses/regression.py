@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from wardround.common.settings.analyses.base import AnalysisOptions, ColumnName
+from wardround.common.settings.declared import Formula
 from wardround.common.settings.key_errors import WrongKey
 
 _LEVEL = Field(0.95, gt=0.5, lt=1, description="of intervals")
@@ -18,7 +19,7 @@ _WEIGHTS = Field(
 class FormulaOptions(AnalysisOptions):
     """What analyses by a formula have."""
 
-    formula: str = Field(
+    formula: Formula = Field(
         min_length=3,
         max_length=1000,
         description="'died ~ age + C(sex)': [formulas](statistics.md#formulas)",

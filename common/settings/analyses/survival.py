@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from wardround.common.settings.analyses.base import AnalysisOptions, ColumnName
+from wardround.common.settings.declared import Formula
 from wardround.common.settings.key_errors import WrongKey
 
 MOST_TIMES = 16_384
@@ -86,7 +87,7 @@ class CoxOptions(TimeOptions):
     """``kind = "cox"``: proportional hazards."""
 
     kind: Literal["cox"] = Field(description="proportional hazards")
-    formula: str = Field(
+    formula: Formula = Field(
         min_length=1,
         max_length=1000,
         description="what may tell of the hazard, 'age + C(stage)': "

@@ -11,6 +11,7 @@ from pathlib import Path
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.layouts import Layout
 from wardround.common.tasks.data.left_out import LeftOut, added
+from wardround.common.text import composed
 
 SPLIT_NAMES = {
     "train": "train",
@@ -79,7 +80,7 @@ def shard_sites(path: Path, suffixes: tuple[str, ...] | None = None) -> dict[str
     for entry in visible(path):
         if suffixes and not entry.is_dir() and entry.suffix.lower() not in suffixes:
             continue
-        name = entry.name if entry.is_dir() else entry.stem
+        name = composed(entry.name if entry.is_dir() else entry.stem)
         if name in sites:
             raise DataError(f"{entry}: is hospital '{name}' like {sites[name].name}; rename one")
         sites[name] = entry

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from wardround.common.settings.declared import Name
 from wardround.common.settings.effects import Effect
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.class_limits import MOST_CLASSES, too_fine
-from wardround.common.tasks.declared import Name, Options, distinct_codes
+from wardround.common.tasks.declared import Options, distinct_codes
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 SMALLEST = {"cnn": 8, "resnet18": 8, "densenet121": 32}

@@ -8,9 +8,10 @@ from pydantic import Field
 from torch import Tensor
 
 from wardround.common.errors import DataError
+from wardround.common.settings.declared import Name
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.table import Table
-from wardround.common.tasks.declared import Name, Options
+from wardround.common.tasks.declared import Options
 
 
 class ImageColumn(Options):

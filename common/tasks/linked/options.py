@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 
 from wardround.common.identifiers import VERSION, RuleName
 from wardround.common.names import HospitalName
+from wardround.common.settings.declared import Name
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.data.reading.dialect import Dialect
-from wardround.common.tasks.declared import Codes, Name, Options
+from wardround.common.tasks.declared import Codes, Options
 from wardround.common.tasks.linked.images import ImageColumn
 
 FEWEST, MOST = 2, 5

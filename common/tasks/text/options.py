@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from wardround.common.settings.declared import BY_NAME, Name
 from wardround.common.settings.effects import Effect
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.class_limits import MOST_CLASSES, too_fine
 from wardround.common.tasks.data.reading.dialect import Dialect
-from wardround.common.tasks.declared import Codes, Name, Options
+from wardround.common.tasks.declared import Codes, Options
 from wardround.common.tasks.low_rank import Aggregation
 from wardround.common.tasks.schema import head_outputs
 
@@ -110,7 +111,7 @@ class TextOptions(Options):
         max_length=MOST_CLASSES,
         description="of texts; of two, the second is the positive one",
     )
-    heads: dict[str, Codes] = Field(
+    heads: Annotated[dict[Name, Codes], BY_NAME] = Field(
         {},
         max_length=20,
         description=(

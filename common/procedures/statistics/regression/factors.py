@@ -22,7 +22,7 @@ from wardround.common.tasks.data.mapping.expression import (
     read_expression,
 )
 from wardround.common.tasks.data.mapping.kinds import NUMBER, TRUTH, check
-from wardround.common.text import normal_text
+from wardround.common.text import code, normal_text
 
 MOST_KNOTS = 12
 _CALL = re.compile(r"([A-Za-z_][\w.]*)\((.*)\)", re.DOTALL)
@@ -143,7 +143,7 @@ def _category(text: str, given: list[str]) -> Category:
     tree = _expression(given[0], text).tree
     if not isinstance(tree, Column):
         raise FormulaError(f"'{text}': C takes a column, not an expression")
-    return Category(text, tree.name, named.get("ref", named.get("reference", "")))
+    return Category(text, tree.name, code(named.get("ref", named.get("reference", ""))))
 
 
 def _spline(text: str, kind: str, given: list[str]) -> Spline:

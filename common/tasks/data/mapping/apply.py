@@ -102,9 +102,9 @@ def column_problems(schema: pa.Schema, mapping: Mapping) -> Iterator[str]:
     """Each as 'map.KEY: what; mend'."""
     there = [normal_text(name) for name in schema.names]
     for name, own in mapping.rename.items():
-        if normal_text(own) not in there:
-            yield f"map.rename.{name}: {_lacks(normal_text(own), there)}"
-        if name in there and name not in map(normal_text, mapping.rename.values()):
+        if own not in there:
+            yield f"map.rename.{name}: {_lacks(own, there)}"
+        if name in there and name not in mapping.rename.values():
             yield (
                 f"map.rename.{name}: there is a column '{name}' already; rename that one too, or "
                 "leave this out"
@@ -146,7 +146,7 @@ def _lacks(name: str, there: Iterable[str]) -> str:
 
 
 def _renamed(names: Iterable[str], mapping: Mapping) -> list[str]:
-    new = {normal_text(own): name for name, own in mapping.rename.items()}
+    new = {own: name for name, own in mapping.rename.items()}
     return [new.get(name, name) for name in map(normal_text, names)]
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from wardround.common.settings import Table
+from wardround.common.settings.declared import BY_NAME, BY_VALUE, Formula, Name, Value
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.data.mapping.analytes import MOLAR_MASSES
 from wardround.common.tasks.data.mapping.expression import (
@@ -29,11 +30,13 @@ from wardround.common.tasks.data.mapping.units import (
     remarks,
     unit,
 )
-from wardround.common.text import code, near, normal_text
+from wardround.common.text import code, near
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+Column = Annotated[Name, Field(min_length=1, max_length=200)]
+Category = Annotated[Value, Field(min_length=1, max_length=200)]
 Cell = Annotated[str, Field(max_length=200)]
 _MANY = 2000
+_Cells = Annotated[list[Cell], Field(min_length=1, max_length=_MANY)]
 
 
 class UnitChange(Table):
@@ -123,21 +126,23 @@ def _agrees(known: Conversion | None, factor: float, offset: float) -> None:
 class Mapping(Table):
     """See the module. ``Mapping()`` leaves a table as it is."""
 
-    rename: dict[Name, Name] = Field(
+    rename: Annotated[dict[Column, Column], BY_NAME] = Field(
         {}, max_length=_MANY, description="the study's name of a column = this hospital's"
     )
-    missing: dict[Name, Annotated[list[Cell], Field(min_length=1, max_length=100)]] = Field(
+    missing: Annotated[
+        dict[Column, Annotated[list[Cell], Field(min_length=1, max_length=100)]], BY_NAME
+    ] = Field(
         {}, max_length=_MANY, description="texts and numbers of a column that stand for a gap"
     )
-    codes: dict[Name, dict[Name, Annotated[list[Cell], Field(min_length=1, max_length=_MANY)]]] = (
-        Field(
-            {}, max_length=_MANY, description="a column's categories, and what the hospital writes"
-        )
+    codes: Annotated[dict[Column, Annotated[dict[Category, _Cells], BY_VALUE]], BY_NAME] = Field(
+        {}, max_length=_MANY, description="a column's categories, and what the hospital writes"
     )
-    units: dict[Name, UnitChange] = Field(
+    units: Annotated[dict[Column, UnitChange], BY_NAME] = Field(
         {}, max_length=_MANY, description="a column's unit here and in the study"
     )
-    derive: dict[Name, Annotated[str, Field(min_length=1, max_length=LONGEST)]] = Field(
+    derive: Annotated[
+        dict[Column, Annotated[Formula, Field(min_length=1, max_length=LONGEST)]], BY_NAME
+    ] = Field(
         {},
         max_length=200,
         description="a new column = an expression of others; later ones may use earlier ones",
@@ -162,11 +167,7 @@ class Mapping(Table):
 
     @model_validator(mode="after")
     def _names_are_clear(self) -> Mapping:
-        for table in ("rename", "missing", "codes", "units", "derive"):
-            for name in getattr(self, table):
-                if normal_text(name) != name:
-                    raise WrongKey(f"{table}.{name}", "has blanks at its ends, or doubled")
-        own = [normal_text(name) for name in self.rename.values()]
+        own = list(self.rename.values())
         gone = set(own) - set(self.rename)
         for name, source in zip(self.rename, own, strict=True):
             if own.count(source) > 1:
@@ -205,7 +206,7 @@ class Mapping(Table):
 
     @model_validator(mode="after")
     def _expressions_can_be_read(self) -> Mapping:
-        gone = {normal_text(name) for name in self.rename.values()} - set(self.rename)
+        gone = set(self.rename.values()) - set(self.rename)
         later = list(self.derive)
         for name, text in self.derive.items():
             try:
@@ -224,5 +225,5 @@ class Mapping(Table):
 
 
 def _renamed(name: str, rename: dict[str, str]) -> str:
-    new = next(key for key, own in rename.items() if normal_text(own) == name)
+    new = next(key for key, own in rename.items() if own == name)
     return f"'{name}' is called '{new}' by then, as rename says; write that"

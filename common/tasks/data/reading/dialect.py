@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from wardround.common.settings.declared import Name
 from wardround.common.settings.key_errors import WrongKey
-from wardround.common.tasks.declared import Name, Options
+from wardround.common.tasks.declared import Options
 
 KEY = "task.dialect"
 """Where a message sends its reader; a hospital's own is ``[data.NAME.dialect]``."""

@@ -190,7 +190,7 @@ def test_a_mapping_that_doesnt_fit_the_columns_says_all_of_it() -> None:
         ({"derive": {"a": "a + 1"}}, "map.derive.a", "uses itself"),
         ({"derive": {"a": "b", "b": "1"}}, "map.derive.a", "comes after it"),
         ({"derive": {"a": "'x' * 2"}}, "map.derive.a", "a text, not a number"),
-        ({"derive": {" a": "1"}}, "map.derive. a", "blanks"),
+        ({"derive": {"a": "1", " a": "2"}}, "map.derive", "'a' and ' a' are the same"),
     ],
 )
 def test_what_contradicts_itself_is_refused_where_it_stands(
