@@ -64,7 +64,7 @@ def text(strategy: str, more: str = "") -> str:
 
 
 settings_of_hypothesis = hypothesis_settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

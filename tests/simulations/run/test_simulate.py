@@ -40,6 +40,8 @@ def overrides(tmp_path: Path) -> list[str]:
 
 PLAIN = "secure_aggregation.enabled=false"
 PAIRS = "secure_aggregation.min_cohort=2"
+ALONE = "simulation.baselines=false"
+"""Without the models that others are compared with."""
 
 
 def model_bytes(run: Path) -> bytes:
@@ -47,6 +49,7 @@ def model_bytes(run: Path) -> bytes:
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(overrides) -> None:
+    overrides = [*overrides, ALONE]
     one, two = simulate(overrides=overrides), simulate(overrides=overrides)
     other = simulate(overrides=[*overrides, "federation.seed=7"])
     assert one.run_directory != two.run_directory
@@ -142,7 +145,7 @@ def test_pooled_baseline_of_one_hospital_is_the_local_one(overrides) -> None:
     ],
 )
 def test_dropouts_are_refused_replies_and_repeat(overrides, sets) -> None:
-    sets = [*overrides, *sets, "federation.min_clients=2"]
+    sets = [*overrides, *sets, ALONE, "federation.min_clients=2"]
     one, two = simulate(overrides=sets), simulate(overrides=sets)
     refused = [x for row in one.rounds for x in row["refused"]]
     assert refused and all(
@@ -375,7 +378,8 @@ def test_a_run_says_that_it_has_not_converged_and_a_fitted_one_nothing(tmp_path:
                 f"training.lr={lr}",
                 "federation.rounds=20",
                 "training.local_steps=2",
-                "simulation.baselines=false",
+                ALONE,
+                PLAIN,
             ]
         )
         page = (done.run_directory / "report.html").read_text("utf-8")
