@@ -45,7 +45,7 @@ def models(tmp_path: Path, *more: str) -> tuple[Arrays, Arrays]:
     runs = (path for path in (tmp_path / "flower").iterdir() if not path.name.startswith("."))
     (run,) = (path for path in runs if path.is_dir())
     sets = ["federation.rounds=2", f'federation.runs="{tmp_path / "ours"}"', *more]
-    ours = simulate(overrides=sets)
+    ours = simulate(overrides=[*sets, "simulation.baselines=false"])
     paths = [path / "model" / "model.safetensors" for path in (run, ours.run_directory)]
     return read_tensors(paths[0])[0], read_tensors(paths[1])[0]
 
