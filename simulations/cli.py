@@ -23,6 +23,7 @@ from wardround.common.command_line import (
 from wardround.common.errors import ConfigError, Interrupted
 from wardround.common.process.main import main as main  # where older environments look for it
 from wardround.common.process.signals import interrupt_once
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 from wardround.simulations.search.cli import is_sweep, run_sweep
 
@@ -140,6 +141,14 @@ class _Lines(Observer):
             self._last = now
             self._console.print(Text(text))
 
+    def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
+        self.warnings([f"note: {line}" for member in members for line in member.warnings])
+        self.warnings([f"{row['hospital']} can't take part: {row['reason']}" for row in refused])
+
+    def replied(self, hospital: str, step: str, reason: str | None) -> None:
+        if reason:
+            self._console.print(Text(f"{hospital} refused ({step}): {reason}"))
+
     def warnings(self, lines: list[str]) -> None:
         for line in lines:
             self._console.print(Text(line))
@@ -194,8 +203,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="FOLDER|FILE",
-        help="Look at these tables or images, and write a file that runs with them: a folder with "
-        "a file or folder for each hospital, or one data set.",
+        help="Look at these tables, images or texts, and write a file that runs with them: a "
+        "folder with a file or folder for each hospital, or one data set.",
     ),
 ]
 TargetOption = Annotated[

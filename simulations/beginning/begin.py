@@ -1,9 +1,9 @@
-"""``begin``: from a folder or file of data to a configuration that runs."""
+"""``begin``: from tables to a configuration that runs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Begun:
     decision: Decision
 
 
-def begin(
+def begin_at(
     path: Path,
     data: Path,
     target: str | None = None,
@@ -39,19 +39,36 @@ def begin(
     dialect: Sequence[str] = (),
     statistics: bool = False,
 ) -> Begun:
-    """Look at ``data`` and make the text of a ``federation.toml`` that will lie at ``path``.
+    """``begin`` of the tables in a folder or file. dialect : 'key=value' of ``[task.dialect]``"""
+    keys, known = dialect_of(dialect)
+    return begin(path, looked_at(data, known), target, positive, keys, statistics)
+
+
+def looked_at(data: Path, dialect: Dialect) -> Found:
+    """The tables there. Raises DataError with every problem of every file, a line each."""
+    found = find(data, dialect)
+    _check_readable(found)
+    return found
+
+
+def begin(
+    path: Path,
+    found: Found,
+    target: str | None,
+    positive: Sequence[str],
+    keys: Mapping[str, Any],
+    statistics: bool,
+) -> Begun:
+    """The text of a ``federation.toml`` that will lie at ``path``, of tables that were read.
 
     target : a column's name; None: the one whose name says it
     positive : texts of the target that mean 1, where these aren't plain
+    keys : of ``[task.dialect]``, where a file can be read in two ways
     statistics : a study of statistics is made instead, and the target is the outcome
-    dialect : 'key=value' of ``[task.dialect]``, where a file can be read in two ways
 
-    Raises ConfigError where the researcher must say more, and DataError with every problem of every
-    file, a line each.
+    Raises ConfigError where the researcher must say more, and DataError with every problem, a line
+    each.
     """
-    keys, known = _dialect(dialect)
-    found = find(data, known)
-    _check_readable(found)
     decision = decide(found, target, positive)
     made, tried = (study_text, answers) if statistics else (federation_text, problems)
     text = made(decision, found, relative(found.path, path), keys)
@@ -68,7 +85,7 @@ def begin_given(
 ) -> Begun:
     """The same of data that a program holds: a configuration that names no data, and isn't tried.
     Raises as ``begin`` does."""
-    keys, known = _dialect(dialect)
+    keys, known = dialect_of(dialect)
     found = found_in(given, known)
     _check_readable(found)
     decision = decide(found, target, positive)
@@ -86,7 +103,8 @@ def _check_readable(found: Found) -> None:
         raise DataError("\n".join(lines))
 
 
-def _dialect(options: Sequence[str]) -> tuple[dict[str, Any], Dialect]:
+def dialect_of(options: Sequence[str]) -> tuple[dict[str, Any], Dialect]:
+    """``KEY=VALUE`` as keys and as a dialect. Raises ConfigError."""
     keys: dict[str, Any] = {}
     for option in options:
         key, equals, text = option.partition("=")

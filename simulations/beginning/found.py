@@ -19,7 +19,6 @@ from wardround.common.tasks.data.reading.together import together
 from wardround.common.tasks.data.shards import shard_files, shard_sites, splits_of, visible
 from wardround.common.tasks.data.tables import READABLE
 from wardround.common.tasks.options import TabularOptions
-from wardround.common.tasks.text.causal.reading import READABLE as INSTRUCTIONS
 from wardround.simulations.given.held import WHOLE, GivenData
 
 _HEADER = 'add the line, or name the columns: --dialect \'header=["age", "died"]\''
@@ -68,17 +67,15 @@ def find(path: Path, dialect: Dialect) -> Found:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; check --data")
     if path.is_file():
-        _no_conversations(path, [path])
         return _one_set(path, dialect)
     sites = shard_sites(path, READABLE)
     sites = {name: site for name, site in sites.items() if not site.is_dir() or _has_tables(site)}
     if not sites:
-        _no_conversations(path, _with_inner(path))
         texts = sum(entry.suffix.lower() == ".txt" for entry in visible(path))
         raise DataError(
             f"{path}: no table here; expected {', '.join(READABLE)}, or folders of such"
             + "; tables that end in .txt need the ending .csv" * bool(texts)
-            + " (of images and texts, docs/imaging.md and docs/text.md say how to begin)"
+            + ", or images (docs/imaging.md), or texts (docs/text.md)"
         )
     if any(splits_of(sites).values()):
         return _one_set(path, dialect)
@@ -121,20 +118,6 @@ def _row(called: str, row: int) -> str:
     return f"{called}, row {row + 1}"
 
 
-def _with_inner(path: Path) -> list[Path]:
-    entries = visible(path)
-    return [*entries, *(one for folder in entries if folder.is_dir() for one in visible(folder))]
-
-
-def _no_conversations(path: Path, files: Sequence[Path]) -> None:
-    """Raise DataError for JSON lines, which are no table: read as one, a line would be shown."""
-    if any(file.suffix.lower() in INSTRUCTIONS for file in files):
-        raise DataError(
-            f"{path}: JSON lines, no table; if they are prompts and responses, write the file "
-            "yourself: [data] path, and in [task] name = 'text', kind = 'causal' (docs/text.md)"
-        )
-
-
 def _one_set(path: Path, dialect: Dialect) -> Found:
     found = Found(path, [], one_set=True, by_files=_splits(path))
     try:
@@ -151,6 +134,8 @@ def _without_header(shards: Sequence[Shard]) -> list[str]:
     if not names:
         return []
     common = set.intersection(*names)
+    if alone := _alone(shards, names):
+        return alone
     if len(shards) > 1 and set.union(*names) > common and all(map(looks_like_a_cell, common)):
         return [f"the files have no column in common: do all begin with a header line? {_HEADER}"]
     known = common if len(shards) > 1 else set()
@@ -160,6 +145,21 @@ def _without_header(shards: Sequence[Shard]) -> list[str]:
         if cells and (known or 3 * len(cells) >= len(own)):
             found.append(f"{shard.files[0]}: no header line, it seems, but data there; {_HEADER}")
     return found
+
+
+def _alone(shards: Sequence[Shard], names: Sequence[set[str]]) -> list[str]:
+    """Of hospitals none of whose columns any other has, where the others have some in common."""
+    others = [set().union(*names[:n], *names[n + 1 :]) for n in range(len(names))]
+    alone = [not own & other for own, other in zip(names, others, strict=True)]
+    rest = [own for own, odd in zip(names, alone, strict=True) if not odd]
+    if not any(alone) or len(rest) < 2:
+        return []
+    return [
+        f"{shard.files[0]}: no other file has any of its columns: does it begin with a header "
+        f"line? {_HEADER}; of another table, move it elsewhere"
+        for shard, odd in zip(shards, alone, strict=True)
+        if odd
+    ]
 
 
 def _splits(path: Path) -> bool:

@@ -25,6 +25,8 @@ from wardround.simulations.beginning.words import (
 TaskKind = Literal["binary", "multiclass", "regression", "survival"]
 _FEW_NUMBERS = 10
 _MOST_LISTED = 30
+_POSSIBLE = ("binary", "category", "integer", "number")
+"""Kinds of columns that a target can be."""
 _NOTHING = "no column has values that differ: are these all rows?"
 _AS_NUMBER = (
     "the target's few whole numbers are taken as classes; task.kind = 'regression' takes amounts"
@@ -131,6 +133,9 @@ def _plain(found: Mapping[str, Seen], time: str | None) -> str:
                 f"{len(named)} columns could be the target by their names; say which with "
                 f"--target: {', '.join(named[:_MOST_LISTED])}"
             )
+    meant = [n for n, s in found.items() if target_rank(n) and s.kind in _POSSIBLE]
+    if len(meant) == 1:  # what doesn't fit of it is told by hospital or cell
+        return meant[0]
     odd = [f"'{n}' is {_what(s)}" for n, s in found.items() if target_rank(n) and n not in possible]
     why, listed = f" ({', '.join(odd[:5])})" if odd else "", _listed(found)
     raise ConfigError(
@@ -155,7 +160,7 @@ def _listed(found: Mapping[str, Seen]) -> str:
 
 
 def _could_be(seen: Seen) -> bool:
-    fits = seen.kind in ("binary", "category", "integer", "number") or _one_each(seen)
+    fits = seen.kind in _POSSIBLE or _one_each(seen)
     return fits and not any(one.odd for one in seen.at.values())
 
 

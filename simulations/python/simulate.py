@@ -18,7 +18,7 @@ from wardround.common.errors import ConfigError, DataError, WardroundError
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.own_model import OwnModel
 from wardround.server.observer import Observer
-from wardround.simulations.beginning.begin import Begun, begin, begin_given
+from wardround.simulations.beginning.begin import Begun, begin_at, begin_given
 from wardround.simulations.beginning.check import problems
 from wardround.simulations.given.forms import given_data
 from wardround.simulations.given.held import GivenData, check_given
@@ -179,7 +179,7 @@ def _looked_at(
         return given, None, _checked(_over({}, config, texts), given)
     dialect = [one.removeprefix("task.dialect.") for one in texts if _is_dialect(one)]
     if at_path:
-        begun = begin(_FILE, Path(data), target, positive, dialect)
+        begun = begin_at(_FILE, Path(data), target, positive, dialect)
         return None, begun, _over(tomllib.loads(begun.text), config, texts)
     given = given_data(data, target)
     begun = begin_given(given, target, positive, dialect)

@@ -126,4 +126,7 @@ def _check_names(files: Sequence[Path], tables: Sequence[pa.Table], hide_names: 
     for file, table in zip(files, tables, strict=True):
         if odd := set(table.column_names) ^ first:
             which = "is the first line of both a header?" if hide_names else listed(sorted(odd))
-            raise DataError(f"{file}: its columns differ from those of {files[0]}: {which}")
+            raise DataError(
+                f"{file}: its columns differ from those of {files[0]}: {which}; a folder's files "
+                "are one table: give all the same columns, or move one away"
+            )

@@ -21,7 +21,7 @@ from tests.unlike import Consortium
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, DataError
-from wardround.simulations.beginning.begin import Begun, begin
+from wardround.simulations.beginning.begin import Begun, begin_at
 from wardround.simulations.beginning.found import MISSING
 from wardround.simulations.beginning.show import columns_table, hospitals_table
 from wardround.simulations.cli import commands
@@ -33,7 +33,7 @@ SHORT = ("federation.rounds=1", "simulation.baselines=false", "simulation.execut
 
 def begun(tmp_path: Path, data: Path, *args: Any, **more: Any) -> tuple[Begun, dict[str, Any]]:
     """What ``begin`` made, and its ``[task]``."""
-    found = begin(tmp_path / "federation.toml", data, *args, **more)
+    found = begin_at(tmp_path / "federation.toml", data, *args, **more)
     return found, tomllib.loads(found.text)["task"]
 
 
@@ -178,11 +178,11 @@ def test_without_a_plain_target_the_columns_are_listed(tmp_path: Path) -> None:
         )
         write(tmp_path / "h" / f"{name}.csv", "flag,x,note", *lines)
     with pytest.raises(ConfigError, match=r"--target: flag \(two values\), x \(numbers\)$"):
-        begin(tmp_path / "f.toml", tmp_path / "h")
+        begin_at(tmp_path / "f.toml", tmp_path / "h")
     with pytest.raises(ConfigError, match="'flagg'; did you mean 'flag'"):
-        begin(tmp_path / "f.toml", tmp_path / "h", "flagg")
+        begin_at(tmp_path / "f.toml", tmp_path / "h", "flagg")
     with pytest.raises(DataError, match="'note' can't be a target: free text; .*--target"):
-        begin(tmp_path / "f.toml", tmp_path / "h", "note")
+        begin_at(tmp_path / "f.toml", tmp_path / "h", "note")
 
 
 def test_a_target_of_any_script_with_few_ones_and_a_column_that_tells_it(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_target_of_any_script_with_few_ones_and_a_column_that_tells_it(tmp_pat
     assert "went to" in task["columns"]["categorical"]
     assert config_of(found, tmp_path).federation.name == "study"
     with pytest.raises(ConfigError, match="--positive: 'JA' isn't in"):
-        begin(tmp_path / "g.toml", tmp_path / "h", "توفي", ["JA"])
+        begin_at(tmp_path / "g.toml", tmp_path / "h", "توفي", ["JA"])
 
 
 def test_tables_that_end_in_txt_say_which_ending_they_need(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_tables_that_end_in_txt_say_which_ending_they_need(tmp_path: Path) -> No
     plain(tmp_path / "h", "north")
     (tmp_path / "h" / "north.csv").rename(tmp_path / "h" / "north.txt")
     with pytest.raises(DataError, match="end in .txt need the ending .csv"):
-        begin(tmp_path / "f.toml", tmp_path / "h")
+        begin_at(tmp_path / "f.toml", tmp_path / "h")
 
 
 def test_what_lies_beside_the_hospitals_is_told_with_its_mend(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_number_without_end_and_a_link_to_nowhere(tmp_path: Path) -> None:
     )
     (folder / "nowhere.csv").symlink_to(tmp_path / "gone")
     with pytest.raises(DataError, match="nowhere.csv: no such file"):
-        begin(tmp_path / "g.toml", folder)
+        begin_at(tmp_path / "g.toml", folder)
 
 
 def test_a_target_that_does_not_vary_and_a_table_without_inputs_say_why(tmp_path: Path) -> None:
@@ -240,12 +240,12 @@ def test_a_target_that_does_not_vary_and_a_table_without_inputs_say_why(tmp_path
         lines = (f"{n},{n % 7},0,2020-01-{1 + n % 28:02}" for n in range(40))
         write(tmp_path / "h" / f"{name}.csv", "case_id,x,died,day", *lines)
     with pytest.raises(ConfigError, match=r"\('died' is one value only\); say which .* x \(whole"):
-        begin(tmp_path / "f.toml", tmp_path / "h")
+        begin_at(tmp_path / "f.toml", tmp_path / "h")
     for name in "abc":
         lines = (f"{n},{n % 2},2020-01-{1 + n % 28:02}" for n in range(40))
         write(tmp_path / "h" / f"{name}.csv", "insurance,died,day", *lines)
     with pytest.raises(DataError) as caught:
-        begin(tmp_path / "f.toml", tmp_path / "h")
+        begin_at(tmp_path / "f.toml", tmp_path / "h")
     told = str(caught.value).splitlines()
     assert told[0] == "no column is left to predict 'died' from"
     assert "an identifier" in told[1] and "a date" in told[2]
@@ -269,7 +269,7 @@ def test_unknown_words_for_an_outcome_are_asked_for_once(tmp_path: Path) -> None
         lines = (f"{p['age']},{words[int(bool(p['died']))]}" for p in patients(number, 60))
         write(tmp_path / "h" / f"h{number}.csv", "age,outcome", *lines)
     with pytest.raises(DataError) as caught:
-        begin(tmp_path / "f.toml", tmp_path / "h")
+        begin_at(tmp_path / "f.toml", tmp_path / "h")
     text = str(caught.value)
     assert "h0: column 'outcome' has 'gut', 'schlecht'" in text and "h1:" in text
     assert "--positive TEXT" in text.splitlines()[-1]
@@ -282,7 +282,7 @@ def test_one_number_that_means_two_things_is_no_target(tmp_path: Path) -> None:
         lines = (f"{p['age']},{first + int(bool(p['died']))}" for p in patients(number, 60))
         write(tmp_path / "h" / f"h{number}.csv", "age,outcome", *lines)
     with pytest.raises(DataError, match="means two things; recode the files alike"):
-        begin(tmp_path / "f.toml", tmp_path / "h")
+        begin_at(tmp_path / "f.toml", tmp_path / "h")
 
 
 # --- what is odd between hospitals ----------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     write(folder / "a.csv", "id,age,age,died", "1,2,3,0", "2,3,4,1")
     write(folder / "b.csv", "id,age,crp,died")
     with pytest.raises(DataError) as caught:
-        begin(tmp_path / "f.toml", folder)
+        begin_at(tmp_path / "f.toml", folder)
     assert "a.csv" in str(caught.value) and "b.csv" in str(caught.value)
     assert not (tmp_path / "f.toml").exists()
 
@@ -361,7 +361,30 @@ def test_a_hospital_without_the_target_is_named(tmp_path: Path) -> None:
     text = (folder / "west.csv").read_text()
     (folder / "west.csv").write_text(text.replace("died", "Died", 1))
     with pytest.raises(DataError, match="west: there is no column 'died', .*it has 'Died'"):
-        begin(tmp_path / "f.toml", folder, "died")
+        begin_at(tmp_path / "f.toml", folder, "died")
+
+
+def test_the_plain_target_that_one_hospital_lacks_or_spoils_is_told_by_its_place(
+    tmp_path: Path,
+) -> None:
+    """Not asked for by --target, which would be the next message."""
+    folder = plain(tmp_path / "h")
+    head, *rows = (folder / "west.csv").read_text().splitlines()
+    write(folder / "west.csv", head, *rows[:2], rows[2][:-1] + "Canary", *rows[3:])
+    with pytest.raises(DataError, match=r"west\.csv:4: column 'died'") as caught:
+        begin_at(tmp_path / "f.toml", folder)
+    assert "Canary" not in str(caught.value)
+    write(folder / "west.csv", "id,age,crp", *(row[:-2] for row in rows))
+    with pytest.raises(DataError, match="west: there is no column 'died', the target; add it"):
+        begin_at(tmp_path / "f.toml", folder)
+
+
+def test_one_of_several_files_that_is_of_something_else_is_named(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "h")
+    write(folder / "notes.csv", "Canary Smith,4711,1", "Canary Jones,4712,0")
+    with pytest.raises(DataError, match=r"notes\.csv: no other file has any of its") as caught:
+        begin_at(tmp_path / "f.toml", folder)
+    assert "Canary" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_cells_that_are_no_numbers_are_placed_and_the_column_left_out(tmp_path: Path) -> None:
@@ -421,11 +444,11 @@ def test_a_file_that_can_be_read_in_two_ways_is_asked_about_and_can_be_told(tmp_
         )
         write(folder / f"{name}.csv", "count;age;died", *lines)
     with pytest.raises(DataError, match="--dialect KEY=VALUE"):
-        begin(tmp_path / "f.toml", folder)
+        begin_at(tmp_path / "f.toml", folder)
     found, task = begun(tmp_path, folder, None, [], ["thousands=.", "decimal=,"])
     assert task["dialect"] == {"thousands": ".", "decimal": ","}
     with pytest.raises(ConfigError, match="--dialect comma: write it as KEY=VALUE"):
-        begin(tmp_path / "f.toml", folder, dialect=["comma"])
+        begin_at(tmp_path / "f.toml", folder, dialect=["comma"])
 
 
 def test_a_first_line_that_is_a_patient_is_never_shown(tmp_path: Path) -> None:
@@ -437,18 +460,8 @@ def test_a_first_line_that_is_a_patient_is_never_shown(tmp_path: Path) -> None:
         (tmp_path / "h" / "a.csv", "no header"),
     ):
         with pytest.raises(DataError, match=said) as caught:
-            begin(tmp_path / "f.toml", path)
+            begin_at(tmp_path / "f.toml", path)
         assert "CANARY" not in str(caught.value) and "--dialect 'header=" in str(caught.value)
-
-
-@pytest.mark.parametrize("data", ["", "north.jsonl", "folders"])
-def test_lines_of_json_are_told_from_a_table_and_not_shown(tmp_path: Path, data: str) -> None:
-    for place in (tmp_path / "h" / "north.jsonl", tmp_path / "h" / "folders" / "a" / "b.ndjson"):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text('{"prompt": "Zebedee, fever?", "response": "yes"}\n' * 9)
-    with pytest.raises(DataError, match="kind = 'causal'") as caught:
-        begin(tmp_path / "federation.toml", tmp_path / "h" / data)
-    assert "Zebedee" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_folder_of_a_split_is_one_data_set(tmp_path: Path) -> None:

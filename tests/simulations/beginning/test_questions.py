@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.simulations.beginning.tables import three_extracts
 from wardround.common.config.load import parse_config
 from wardround.simulations import analyse
-from wardround.simulations.beginning.begin import begin
+from wardround.simulations.beginning.begin import begin_at
 from wardround.simulations.cli import commands
 
 
@@ -62,7 +62,7 @@ def test_times_to_an_event_become_curves_and_hazards_that_run(tmp_path: Path) ->
 
 
 def test_a_yes_or_no_becomes_a_regression_with_names_that_are_no_words(tmp_path: Path) -> None:
-    found = begin(
+    found = begin_at(
         tmp_path / "s.toml", three_extracts(tmp_path / "h"), "verstorben", statistics=True
     )
     asked = tomllib.loads(found.text)["procedure"]["analyses"]

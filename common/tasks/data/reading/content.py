@@ -30,7 +30,33 @@ _MAGIC = (
     (b"%PDF", "a PDF: export the table as CSV"),
     (b"{\\rtf", "a formatted text: export the table as CSV"),
     (b"SQLite format 3\0", "a SQLite database: export the table as CSV"),
+    (b"\x89PNG", "a picture: export the table as CSV"),
+    (b"\xff\xd8\xff", "a picture: export the table as CSV"),
+    (b"\x7fELF", "a program: export the table as CSV"),
+    (b"BZh", "packed by bzip2: unpack it"),
+    (b"\xfd7zXZ\0", "packed by xz: unpack it"),
+    (b"7z\xbc\xaf\x27\x1c", "packed by 7-Zip: unpack it"),
+    (b"Rar!", "packed by RAR: unpack it"),
+    (b"\x28\xb5\x2f\xfd", "packed by zstd: unpack it"),
 )
+
+
+_MARKED_UP = (
+    *((begin, "a web page or XML") for begin in (b"<?xml", b"<html", b"<!doctype", b"<table")),
+    (b"[{", "JSON"),
+    (b'{"', "JSON"),
+)
+"""Read as CSV, records in braces would be names of columns, and so be shown."""
+
+
+def other_kind(head: bytes) -> str | None:
+    """What a file's first bytes say that it is, if it is no table in text; with the mend."""
+    found = next((what for magic, what in _MAGIC if head.startswith(magic)), None)
+    if found is not None:
+        return found
+    text = b"".join(head.removeprefix(codecs.BOM_UTF8).split()).lower()
+    what = next((what for begin, what in _MARKED_UP if text.startswith(begin)), None)
+    return None if what is None else f"{what}: export the table as CSV"
 
 
 @dataclass(frozen=True)
@@ -135,9 +161,8 @@ def marked_encoding(head: bytes) -> tuple[bytes, str | None]:
 
 
 def _in_encoding(path: Path, head: bytes, encoding: str | None, data: bytes | None) -> Content:
-    for magic, what in _MAGIC:
-        if head.startswith(magic):
-            raise DataError(f"{path}: no CSV, but {what}")
+    if (what := other_kind(head)) is not None:
+        raise DataError(f"{path}: no CSV, but {what}")
     mark, marked = marked_encoding(head)
     asked = encoding or marked or "utf-8"
     guessed = encoding is None and marked is None

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.problems import Problems
+from wardround.common.tasks.data.reading.content import other_kind
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.data.reading.names import A_LOOK, check_title, checked_names
 from wardround.common.tasks.data.reading.types import canonical_texts
 
 _MOST_BYTES = 2 << 30
 """Of a file, unpacked: what says that it is larger is no sheet of a million rows."""
-_OLD = b"\xd0\xcf\x11\xe0"
+_OLD, _ZIP = b"\xd0\xcf\x11\xe0", b"PK"
 Row = Sequence[Any]
 
 
@@ -81,9 +82,13 @@ def _looked_into(path: Path) -> bool:
     """Whether the file may hold formulas or merged cells. Raises DataError for another kind."""
     try:
         with open(path, "rb") as file:
-            head = file.read(4)
-        if head == _OLD:
+            head = file.read(16)
+        if head.startswith(_OLD):
             raise DataError(f"{path}: an old or encrypted Excel file; save it as .xlsx or CSV")
+        if not head.startswith(_ZIP):
+            what = other_kind(head)
+            other = f"it rather is {what}" if what else "begins as no such; check its ending"
+            raise DataError(f"{path}: not readable as .xlsx: {other if head else 'an empty file'}")
         with zipfile.ZipFile(path) as packed:
             parts = packed.infolist()
             if sum(part.file_size for part in parts) > _MOST_BYTES:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.problems import Problems
+from wardround.common.tasks.data.reading.content import other_kind
 from wardround.common.tasks.data.reading.names import checked_names, looks_like_a_cell
 from wardround.common.tasks.data.reading.types import NoType, typed
 
@@ -19,7 +20,8 @@ def read_parquet(path: Path, hide_names: bool) -> pa.Table:
     """See ``read.read_file``. Raises DataError with all columns of a type that none can have."""
     try:
         with open(path, "rb") as file:
-            whole = file.read(len(_MAGIC)) == _MAGIC
+            head = file.read(16)
+        whole = head.startswith(_MAGIC)
         found = pq.read_table(path, use_threads=True) if whole else None
     except OSError as error:
         why = f"can't be read ({error.strerror})" if error.strerror else "damaged; copy it again"
@@ -29,7 +31,9 @@ def read_parquet(path: Path, hide_names: bool) -> pa.Table:
             f"{path}: not readable as Parquet ({type(error).__name__}); write it again"
         ) from None
     if found is None:
-        raise DataError(f"{path}: not readable as Parquet: begins as no such; check its ending")
+        what = other_kind(head)
+        other = f"it rather is {what}" if what else "begins as no such; check its ending"
+        raise DataError(f"{path}: not readable as Parquet: {other if head else 'an empty file'}")
     names = checked_names(path, found.column_names, hide_names)
     problems, columns = Problems(path), []
     for name, column in zip(names, found.columns, strict=True):
