@@ -8,6 +8,7 @@ of failures and the connection are the hospital's, and shared by all.
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from wardround.client.site.last_word import LastWord
 from wardround.client.site.ledger import settle
 from wardround.client.site.outward import Outward
 from wardround.client.site.terms import Data, Terms
+from wardround.client.sources.kept import FOLDER as DATA
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import WardroundError
 from wardround.common.manifest.manifest import Manifest
@@ -93,7 +95,7 @@ class StudyWork:
         study: Study | None = None,
         host: Mapping[str, Callable[[Content], Content]] | None = None,
     ) -> None:
-        self._house, self.study = house, study
+        self._house, self.study, self._folder = house, study, folder
         kit = house.kit()
         self._folders = [kit.folder, Path.cwd()]
         self._news = (0, _edited(kit))
@@ -154,6 +156,8 @@ class StudyWork:
         that is on its way. Why nothing may leave, or None. Raises AuditError, ProvisionError."""
         if withdrawn := self.rules.note_decisions():
             self.responder.withdraw(withdrawn)
+        if self.rules.rejected:  # what was taken for it goes; an approval takes it anew
+            shutil.rmtree(self._folder / DATA, ignore_errors=True)
         return withdrawn
 
     def has_news(self) -> bool:

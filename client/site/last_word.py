@@ -108,6 +108,7 @@ class LastWord:
         self._gate, self._turn = Gate(), threading.Lock()
         self._refused: tuple[str, str] = ("", "")
         self.decided = 0
+        self.rejected = False  # the last decision
         self._waits = ""  # digest of a plan that lacks nothing but a person's approval
         self.terms = self.tried = self._read(kit)
 
@@ -307,6 +308,7 @@ class LastWord:
         run may leave any more, or None."""
         for one in self._approvals.log.note(self._audit):
             self.decided += 1
+            self.rejected = not one["accepted"]
             word = "approved" if one["accepted"] else "rejected"
             log.info("run %s was %s by %s", one["run"], word, one["who"])
         try:

@@ -5,8 +5,9 @@ source, which is kept for as long as the run lives.
     data/taken-N[.parquet]
     data/prepared/        of them, what the task keeps that doesn't fit into memory
 
-A new run takes anew; one that goes on has the rows that it began with. What a source says in an
-error is for the hospital's own log: whoever asked is told that its data can't be had, and no more.
+A new run takes anew; one that goes on has the rows that it began with; a person's rejection removes
+them. What a source says in an error is for the hospital's own log: whoever asked is told
+that its data can't be had, and no more.
 """
 
 from __future__ import annotations
@@ -146,7 +147,9 @@ class KeptData:
         """A run begins or goes on. Raises SourceFailed, ProvisionError."""
         if not self._located.is_taken:
             return
-        if self._kept is None or self._kept.run not in ("", run):
+        kept = self._kept
+        gone = kept is not None and not (self._folder / kept.file).exists()  # a person's rejection
+        if kept is None or gone or kept.run not in ("", run):
             self._take()
         assert self._kept is not None
         if self._kept.run != run:

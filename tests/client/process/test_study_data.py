@@ -8,11 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.client.process.network import HOSPITALS, SITE, Network
+from wardround.client.site.consent import decide
 from wardround.client.site.held import held
 from wardround.client.site.held_out import held_out_key
 from wardround.client.site.opted_out import change_list, opt_out_path, patients_key
 from wardround.client.site.policy import load_site
 from wardround.common.errors import WardroundError
+from wardround.common.protocol import names as m
+from wardround.common.protocol.describe import DescribeRequest
 from wardround.common.tasks.data.snapshot import PATIENT
 from wardround.common.trust.pki import now_utc
 
@@ -98,4 +101,27 @@ def test_a_file_of_a_folder_that_was_only_just_named_is_not_told(tmp_path: Path)
     with pytest.raises(WardroundError, match="its data don't fit") as told:
         rounds.show(rounds.manifest())
     assert "Jane" not in str(told.value)
+    network.close()
+
+
+def test_who_rejects_a_study_has_its_rows_removed_and_an_approval_takes_them_anew(
+    network: Network,
+) -> None:
+    rounds = network.running(network.study(rounds=1))
+    kit, studies = network.kits["north"], network.studies("north")
+    folder = kit / "state" / "studies" / rounds.study / "data"
+
+    def decided(yes: bool) -> None:
+        reason = None if yes else "not this question"
+        decide(kit, yes, reason, None, [].append, lambda _: True, rounds.study)
+        studies.note_decisions()
+
+    rounds.show(rounds.manifest())
+    assert list(folder.glob("*.parquet"))
+    decided(yes=False)
+    assert not folder.exists()
+    decided(yes=True)
+    rounds.show(rounds.manifest())
+    assert list(folder.glob("*.parquet"))
+    assert not rounds.ask("north", DescribeRequest().to_records(), m.DESCRIBE).has_error()
     network.close()
