@@ -133,6 +133,8 @@ def test_forms_of_rows_give_the_same(model: LanguagePredictor) -> None:
     assert talks["probability_no"].tolist() == wanted.tolist()
     with pytest.raises(DataError, match="number 2: neither a text nor a list"):
         model.predict(["a", 3])
+    with pytest.raises(DataError, match=":1: .*max_length = 64; shorten it"):
+        model.predict(["a" * 65])  # nobody can raise what it was trained with
 
 
 def test_the_command_writes(made: Made, tmp_path: Path) -> None:

@@ -41,6 +41,11 @@ def check_form(model: Any, name: str) -> None:
             f"with choices ({type(error).__name__}); take another base model"
         ) from None
     scored = planes[3] > 0
+    if not torch.isfinite(wanted).all():
+        raise TaskError(
+            f"{name}: by its weights what it says is no finite number",
+            mend="get its files again, or take another base model",
+        )
     if not torch.allclose(found[scored], wanted[scored], rtol=_AGREES, atol=_AGREES):
         raise TaskError(
             f"{name}: a language model of a family ({_family(model)}) whose scores, masks or "

@@ -21,6 +21,8 @@ from wardround.common.tasks.text.options import TextOptions
 _MEND = (
     "give one as task.chat_template, or set task.template = 'plain' (a prompt, and what follows it)"
 )
+_RAISE = "raise it, or set task.cut to 'start' or 'end' to shorten the longest message"
+_SHORTEN = "shorten it: a finished model has the settings that it was trained with"
 _TRIES = 8
 
 
@@ -79,17 +81,18 @@ class Template:
                 return replace(found, shortened=shortened)
             if self._options.cut == "refuse":
                 raise DataError(
-                    f"{place}: prompt and answers have more tokens than task.max_length = {most}; "
-                    "raise it, or set task.cut to 'start' or 'end' to shorten the longest message"
+                    f"{place}: prompt and answers have more tokens than task.max_length = {most}",
+                    mend=_SHORTEN if said.right < 0 else _RAISE,
                 )
             said, shortened = self._shorter(said, len(found) - most, place), True
             found = self._encode(said, place)
-        raise self._too_long(place)
+        raise self._too_long(said, place)
 
-    def _too_long(self, place: str) -> DataError:
+    def _too_long(self, said: Conversation, place: str) -> DataError:
         return DataError(
             f"{place}: without its longest message it still has more tokens than task.max_length = "
-            f"{self._options.max_length}; raise it, or take the line out"
+            f"{self._options.max_length}",
+            mend=_SHORTEN if said.right < 0 else "raise it, or take the line out",
         )
 
     def _check(self, said: Conversation, place: str) -> None:
@@ -116,13 +119,13 @@ class Template:
         spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         offsets = spans["offset_mapping"]
         if over >= len(offsets):
-            raise self._too_long(place)
+            raise self._too_long(said, place)
         if self._options.cut == "start":
             text = text[offsets[over][0] :].lstrip()
         else:
             text = text[: offsets[len(offsets) - over][0]].rstrip()
         if not text:
-            raise self._too_long(place)
+            raise self._too_long(said, place)
         messages[at] = {**messages[at], "content": text}
         return replace(said, messages=tuple(messages))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.common.tasks.text.causal.tiny import asked, tiny_llama, write_lines
 from wardround.common.errors import TaskError
@@ -64,6 +65,15 @@ def test_a_gguf_file_of_an_unknown_architecture_is_refused_by_its_name(tmp_path:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(TaskError, match=r"tokenizer can't be read.*check the file's download"):
         make_tokenizer(find_base(str(path)))
+
+
+def test_weights_that_are_no_numbers_are_told_as_such(tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path)
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TaskError, match="no finite number; get its files again"):
+        model_of(base)
 
 
 def test_what_is_no_base_is_refused_with_the_mend(tmp_path: Path) -> None:
