@@ -33,6 +33,7 @@ from wardround.common.tasks.text.libraries import bitsandbytes
 from wardround.common.tasks.text.options import BaseDtype
 
 BLOCK = 64
+_ROWS = 1 << 13
 _WIDE = ("lm_head", "embed_out")
 _DTYPES: tuple[BaseDtype, ...] = ("float32", "bf16", "int8", "nf4")
 
@@ -117,7 +118,12 @@ class _Frozen(nn.Module):
         """x W^T in x's type, or autocast's: which it has forwards, it must have backwards, too."""
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        found: Tensor = _Product.apply(x.to(dtype), self.shape, *self.kept)  # type: ignore[no-untyped-call]
+        x = x.to(dtype)
+        if not torch.is_grad_enabled() and len(self.kept) == 1 and self.kept[0].dtype != dtype:
+            # a vocabulary is never whole in more bits
+            parts = self.kept[0].split(_ROWS)
+            return torch.cat([F.linear(x, part.to(dtype)) for part in parts], -1)
+        found: Tensor = _Product.apply(x, self.shape, *self.kept)  # type: ignore[no-untyped-call]
         return found
 
     @property

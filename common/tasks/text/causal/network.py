@@ -92,7 +92,17 @@ class CausalModel(nn.Module):
         return {"inputs_embeds": torch.cat([before, embedding(tokens)], 1)}
 
     def scores(self, hidden: Tensor) -> Tensor:
-        """... x H to ... x V."""
+        """... x H to ... x V; float32 where nothing is trained.
+
+        bfloat16 has steps of an eighth at scores of 16 to 32: several tokens would be likeliest,
+        and a choice between them would follow their order.
+        """
+        if torch.is_grad_enabled():
+            return self._head(hidden)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self._head(hidden.float())
+
+    def _head(self, hidden: Tensor) -> Tensor:
         if self.head is not None:
             found: Tensor = self.head(hidden)
             return found

@@ -15,7 +15,7 @@ from tests.common.tasks.text.causal.tiny import asked, tiny_llama, write_lines
 from wardround.common.tasks import load_task
 from wardround.common.tasks.text.causal import network
 from wardround.common.tasks.text.causal.base import find_base, make_language_model, make_tokenizer
-from wardround.common.tasks.text.causal.network import like_rows
+from wardround.common.tasks.text.causal.network import CausalModel, like_rows
 from wardround.common.tasks.text.causal.task import CausalTask
 
 LINES = [
@@ -128,6 +128,26 @@ def test_scores_in_pieces_have_the_same_gradient(
     assert len(found[0]) == 8  # A and B beside two layers each of two blocks
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_one_token_is_the_likeliest_where_bfloat16_knows_of_several(
+    tmp_path: Path, dtype: str, tied: bool
+) -> None:
+    base = tiny_llama(tmp_path, tie_word_embeddings=tied)
+    options = {"kind": "causal", "base_model": str(base), "base_dtype": dtype}
+    model = CausalTask(**options).model({})
+    assert isinstance(model, CausalModel)
+    layer = model.body.get_input_embeddings() if tied else model.head
+    weight = layer.weight.detach().float()
+    hidden = 1e4 * F.normalize(torch.randn(20, 32, generator=torch.Generator().manual_seed(0)))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        found = model.scores(hidden)
+    torch.testing.assert_close(found, hidden @ weight.T)
+    assert found.dtype == torch.float32
+    rounded = found.bfloat16()
+    assert (rounded == rounded.amax(-1, keepdim=True)).sum() > 20  # what it would have been
 
 
 def test_groups_are_all_rows_once_and_hold_little_padding() -> None:
