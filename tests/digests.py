@@ -2,6 +2,7 @@
 
     python -m tests.digests                 hold this checkout against tests/vectors/models.json
     python -m tests.digests --against DIR   hold it against another checkout, run here and now
+    python -m tests.digests --only lora ... of the combinations with this in their name
     python -m tests.digests --freeze        write tests/vectors/models.json
 
 The same configuration and seed give the same bytes on one machine with one version of torch; other
@@ -137,10 +138,10 @@ def _processor() -> str:
     return next((x.partition(": ")[2] for x in lines if x.startswith("model name")), "unknown")
 
 
-def of_checkout(place: Path) -> dict[str, str]:
+def of_checkout(place: Path, only: str = "") -> dict[str, str]:
     """The digests that another checkout's product gives, asked by this one's combinations."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(place / ".typing"), str(ROOT)])}
-    command = [sys.executable, "-m", "tests.digests", "--print"]
+    command = [sys.executable, "-m", "tests.digests", "--print", "--only", only]
     found = subprocess.run(
         command, env=environment, cwd=tempfile.gettempdir(), capture_output=True, text=True
     )
@@ -162,10 +163,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.digests", description=__doc__)
     parser.add_argument("--against", type=Path, metavar="DIR", help="another checkout")
     parser.add_argument("--freeze", action="store_true")
+    parser.add_argument("--only", default="", metavar="TEXT", help="what is in their names")
     parser.add_argument("--print", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    ours = dict(digests(list(combinations())))
+    names = [name for name in combinations() if given.only in name]
+    if given.only and (given.freeze or not names):
+        parser.error("--only: no name has it" if not names else "all are frozen, or none")
+    frozen = json.loads(FROZEN.read_text())
+    alone = not (given.print or given.freeze or given.against)
+    if alone and frozen["machine"] != machine():  # before minutes of work that nothing is held to
+        raise SystemExit(f"frozen on another machine ({frozen['machine']}); use --against")
+    ours = dict(digests(names))
     if given.print:
         print(json.dumps(ours))
         return 0
@@ -174,10 +183,7 @@ def main() -> int:
         print(f"wrote {FROZEN}: {len(ours)} models")
         return 0
     if given.against:
-        return compare(ours, of_checkout(given.against.resolve()))
-    frozen = json.loads(FROZEN.read_text())
-    if frozen["machine"] != machine():
-        raise SystemExit(f"frozen on another machine ({frozen['machine']}); use --against")
+        return compare(ours, of_checkout(given.against.resolve(), given.only))
     return compare(ours, frozen["models"])
 
 

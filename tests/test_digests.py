@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.digests import FROZEN, combinations, compare, digests, machine
+from tests.digests import FROZEN, combinations, compare, digests, machine, main
 
 FEW = (
     "binary fedavg masked",
@@ -26,6 +26,14 @@ def test_models_are_the_frozen_ones() -> None:
             "ANOTHER-CHECKOUT"
         )
     assert dict(digests(list(FEW))) == {name: frozen["models"][name] for name in FEW}
+
+
+def test_another_machine_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.digests.machine", lambda: {"torch": "0", "processor": "abacus"})
+    monkeypatch.setattr("tests.digests.digests", lambda names: pytest.fail("ran"))
+    monkeypatch.setattr("sys.argv", ["digests"])
+    with pytest.raises(SystemExit, match="frozen on another machine .*; use --against"):
+        main()
 
 
 def test_every_combination_is_frozen_as_a_model() -> None:
