@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
@@ -63,7 +64,7 @@ FILES = "[data.{own}]\npath = '{path}'\n"
 Make = Callable[[Path], str]
 
 
-def _pixels(seed: int) -> np.ndarray:
+def _pixels(seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 255, (8, 8)).astype(np.uint8)
 
 
@@ -213,7 +214,7 @@ CASES: dict[str, tuple[str, Make, str]] = {
         _scans(lambda p: p.write_bytes(p.read_bytes()[:700])),
         "ends before its pixels",
     ),
-    "burned in": (IMAGES, _scans(lambda p: _burned(p)), "BurnedInAnnotation"),
+    "burned in": (IMAGES, _scans(lambda path: _burned(path)), "BurnedInAnnotation"),
     "a tag more": (TAGGED, _text("a.tsv", _IOB + f"x\tB-{PATIENT}\n"), "a.tsv:37: the tag is not"),
     "no tab": (TAGGED, _text("a.tsv", f"{_IOB}{PATIENT}\n"), "a.tsv:37: not a word, a tab"),
     "a class more": (TEXTS, _text("a.csv", f"{_CSV}{PATIENT},{PATIENT}\n"), "a.csv:11: column 'la"),
