@@ -73,12 +73,14 @@ def sentences(path: Path) -> Iterator[str]:
     yield from (block for block in path.read_text(encoding="utf-8").split("\n\n") if block.strip())
 
 
-def write_sample(source: Path, target: Path, size: Size) -> None:
-    """A corpus as a hospital's folder, with fewer sentences."""
+def write_sample(source: Path, target: Path, size: Size, part: int = 0) -> None:
+    """A corpus as a hospital's folder, with fewer sentences. ``part``: of several hospitals with
+    one corpus, which have no sentence in common."""
     target.mkdir(parents=True)
     for name, count in (("train", size.train), ("test", size.test)):
         blocks = list(sentences(source / f"{name}.tsv"))
-        chosen = np.random.default_rng(SEED).permutation(len(blocks))[:count]
+        order = np.random.default_rng(SEED).permutation(len(blocks))
+        chosen = order[part * count : (part + 1) * count]
         text = "\n\n".join(blocks[row].strip("\n") for row in chosen)
         (target / f"{name}.tsv").write_text(text + "\n", encoding="utf-8")
 
