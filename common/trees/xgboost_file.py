@@ -35,7 +35,9 @@ def text_of(model: TreeModel, attributes: Values | None = None) -> str:
 
     attributes : what else is kept in it, plain values
     """
-    return json.dumps(document(model, attributes), allow_nan=False, separators=(",", ":"))
+    # in UTF-8: xgboost takes an escaped letter of a name for six signs, and finds no such column
+    values = document(model, attributes)
+    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def plain_names(names: Sequence[str]) -> list[str]:

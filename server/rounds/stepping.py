@@ -111,8 +111,12 @@ class Stepping:
         if not self._procedure.needs_model:
             return list(members)
         found = [one for one in members if self._procedure.adds(one.sizes)]
+        what = f"'{self._procedure.name}'"
         if not found:
-            raise RoundFailed(f"no hospital has rows for '{self._procedure.name}'")
+            raise RoundFailed(f"no hospital has rows for {what}")
+        without = [f"{one.name}: it has no rows for {what}" for one in members if one not in found]
+        if without and not self._earlier:
+            self._observer.warnings(without)
         return found
 
     def _whose_sum(self, purpose: str, members: list[Member]) -> list[str]:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import secrets
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+from pandas import DataFrame
 
 from tests.campaign.checks import check, judged
 from tests.campaign.draw import Case, cases
 from tests.campaign.play import Played, play
+from tests.campaign.questions.ask import Answer, ask, plain_is_masked, resumed_is_whole
+from tests.campaign.questions.draw import Question, questions
+from tests.campaign.questions.judges import judged as judged_statistics
+from tests.campaign.questions.judges import rows_of
+from tests.campaign.questions.others import judged as judged_others
 from tests.unlike import Consortium, make_consortium
+from wardround.common.config.load import Config
 
 _LONG_S, _JUDGED_AT_ONCE = 20.0, 100
 
@@ -26,6 +38,7 @@ class Campaign:
         self.folder = folder
         self._made: dict[str, Consortium] = {}
         self._saved: dict[Path, Case] = {}
+        self._rows: dict[Path, DataFrame] = {}
 
     def consortium(self, kind: str) -> Consortium:
         """The unlike hospitals of a kind, made once."""
@@ -43,6 +56,30 @@ class Campaign:
             self._saved[played.result.run_directory] = case
         return played
 
+    def ask(self, question: Question) -> Answer:
+        """Ask a question, hold the answer against others' code, and ask it in another way."""
+        made = self.consortium(question.kind)
+        runs = self.folder / "runs" / f"q{question.seed}-{question.number}"
+        runs.mkdir(parents=True)
+        answer = ask(question, made, runs)
+        if answer.analysis is not None and question.asked["name"] == "statistics":
+            if not answer.question.settings.get("privacy.unit"):
+                rows = self.rows(made, answer.analysis.config)
+                for one in answer.question.asked["analyses"]:
+                    answer.faults += judged_statistics(
+                        one, answer.analysis.statistics[one["name"]], rows
+                    )
+        answer.faults += judged_others(answer, made, runs)
+        other = (plain_is_masked, resumed_is_whole)[question.number % 2]
+        answer.faults += other(answer, made, runs)
+        return answer
+
+    def rows(self, made: Consortium, config: Config) -> DataFrame:
+        """All hospitals' rows, read once."""
+        if made.folder not in self._rows:
+            self._rows[made.folder] = rows_of(config)
+        return self._rows[made.folder]
+
     def judge(self) -> list[tuple[Case, str]]:
         """Faults of saved models since the last call: all in one other process."""
         waiting, self._saved = self._saved, {}
@@ -54,24 +91,28 @@ def main() -> int:
     """Exit code 1 if any case has a fault."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="default: a fresh one, printed")
-    parser.add_argument("--number", type=int, default=None, help="this case alone, with its words")
+    parser.add_argument("--number", type=int, default=None, help="this one alone, with its words")
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--triples", action="store_true", help="three values meet, not two")
+    parser.add_argument("--questions", action="store_true", help="procedures beside training")
     given = parser.parse_args()
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     print(f"seed {seed}", flush=True)
     logging.disable(logging.CRITICAL)
-    drawn = cases(seed, 3 if given.triples else 2)
-    end_s, count, wrong = time.monotonic() + given.seconds, 0, 0
+    drawn: Iterator[Any] = cases(seed, 3 if given.triples else 2)
+    if given.questions:
+        drawn = questions(seed)
     if given.number is not None:
         drawn = islice(drawn, given.number, given.number + 1)
+    end_s, count, wrong = time.monotonic() + given.seconds, Counter[str](), 0
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
         campaign = Campaign(Path(folder))
         for case in drawn:
             started_s = time.monotonic()
             if started_s > end_s:
                 break
-            played, count = campaign.play(case), count + 1
+            played = campaign.ask(case) if given.questions else campaign.play(case)
+            count[case.named] += 1
             if given.number is not None:
                 show(played)
             if played.faults:
@@ -83,10 +124,11 @@ def main() -> int:
             if took_s > _LONG_S:
                 print(f"{case.again}: {took_s:.0f} s")
             sys.stdout.flush()
-            if count % _JUDGED_AT_ONCE == 0:
+            if count.total() % _JUDGED_AT_ONCE == 0:
                 wrong += print_judged(campaign)
         wrong += print_judged(campaign)
-    print(f"{count} cases, {wrong} with faults (seed {seed})")
+    kinds = ", ".join(f"{name} {number}" for name, number in sorted(count.items()))
+    print(f"{count.total()} cases, {wrong} with faults (seed {seed}): {kinds}")
     return int(wrong > 0)
 
 
@@ -98,13 +140,19 @@ def print_judged(campaign: Campaign) -> int:
     return len(found)
 
 
-def show(played: Played) -> None:
+def show(played: Played | Answer) -> None:
     """A single case in full."""
-    print(played.case)
     for line in played.refused:
         print(f"  refused: {line}")
     for line in played.words.said:
         print(f"  said: {line}")
+    if isinstance(played, Answer):
+        print(played.question)
+        for name, content in played.analysis.published.items() if played.analysis else ():
+            if name.endswith(".json"):
+                print(f"  {name}: {json.dumps(content, ensure_ascii=False)[:4000]}")
+        return
+    print(played.case)
     if played.result is not None:
         for row in played.result.comparison:
             print(f"  {row['hospital']}: {row['federated']}")

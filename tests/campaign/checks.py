@@ -4,15 +4,19 @@ the saved one must be what was measured."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.campaign.draw import CHECKS
 from tests.campaign.play import Played, Words, run, shared_arrays
+from tests.campaign.written import FORMS, written
 from tests.unlike import Consortium
 from wardround.common.errors import WardroundError
 from wardround.simulations import Result
@@ -26,7 +30,12 @@ def check(played: Played, consortium: Consortium, runs: Path) -> list[str]:
     """Faults that the case's own check finds."""
     if played.result is None:
         return []
-    found = {"masks": _masks, "executor": _executor, "resume": _resume}.get(played.case.check)
+    found = {
+        "masks": _masks,
+        "executor": _executor,
+        "resume": _resume,
+        "written": _written,
+    }.get(played.case.check)
     return found(played, played.result, consortium, runs) if found else []
 
 
@@ -40,7 +49,30 @@ def judged(runs: list[Path]) -> dict[Path, list[str]]:
 
 
 def _masks(played: Played, first: Result, consortium: Consortium, runs: Path) -> list[str]:
-    """Masked sums give the plain ones' model."""
+    """Emulated masks give the protocol's bytes, and masked sums the plain ones' model."""
+    return [
+        *_emulated(played, first, consortium, runs),
+        *_plain(played, first, consortium, runs),
+    ]
+
+
+def _emulated(played: Played, first: Result, consortium: Consortium, runs: Path) -> list[str]:
+    if not played.case.masked:
+        return []
+    now = played.case.settings.get("simulation.masks", "auto")
+    other = "protocol" if now == "emulated" else "emulated"
+    try:
+        more: dict[str, Any] = {"simulation.masks": other}
+        second = run(played.case, consortium, runs, Words(), **more)
+    except WardroundError as error:
+        refused = other == "emulated" and "simulation.masks: 'emulated' isn't for" in str(error)
+        return [] if refused else [f"masks '{other}' refuse what '{now}' do: {error}"]
+    if _bytes(first) != _bytes(second):
+        return [f"masks '{other}' give another model than '{now}'"]
+    return []
+
+
+def _plain(played: Played, first: Result, consortium: Consortium, runs: Path) -> list[str]:
     case, settings = played.case, played.case.settings
     if settings.get("privacy.unit", "none") != "none":
         return []  # sizes, noise and places differ
@@ -72,22 +104,48 @@ def _executor(played: Played, first: Result, consortium: Consortium, runs: Path)
 
 
 def _resume(played: Played, first: Result, consortium: Consortium, runs: Path) -> list[str]:
-    """A run that is stopped and gone on with leaves the same bytes."""
-    at = ("started", "committed")[played.case.number // 4 % 2], 2 - played.case.number // 8 % 2
-    words = Words(stop_at=at)
+    """A run that is killed and gone on with leaves the same bytes."""
+    number = played.case.number // len(CHECKS)
+    at = ("started", "committed")[number % 2], 2 - number // 2 % 2
     before = set(runs.iterdir())
-    try:
-        run(played.case, consortium, runs, words)
+    if not killed(lambda: run(played.case, consortium, runs, Words(kill_at=at))):
         return []  # it ended before
-    except KeyboardInterrupt:
-        pass
     (stopped,) = set(runs.iterdir()) - before
+    told = f"killed when round {at[1]} was {at[0]}"
     try:
         second = run(played.case, consortium, runs, Words(), resume=stopped)
     except WardroundError as error:
-        return [f"stopped when round {at[1]} was {at[0]}, then: {error}"]
+        return [f"{told}, then: {error}"]
     if _bytes(first) != _bytes(second):
-        return [f"stopped when round {at[1]} was {at[0]}: another model after --resume"]
+        return [f"{told}: another model after --resume"]
+    return []
+
+
+def killed(work: Callable[[], object]) -> bool:
+    """Whether a copy of this process that does the work is killed by it (SIGKILL: nothing of it is
+    put in order, as at a power cut but for the disk)."""
+    child = os.fork()
+    if not child:
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 2)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def _written(played: Played, first: Result, consortium: Consortium, runs: Path) -> list[str]:
+    """The same cells in files of another form give the same bytes."""
+    form = sorted(FORMS)[played.case.number // len(CHECKS) % len(FORMS)]
+    place = consortium.folder.parent / f"{consortium.folder.name} as {form}"
+    other, more = written(consortium, form, place)
+    try:
+        second = run(played.case, other, runs, Words(), **more)
+    except WardroundError as error:
+        return [f"files as {form} are refused: {error}"]
+    if _bytes(first) != _bytes(second):
+        return [f"files as {form}: another model"]
     return []
 
 

@@ -12,20 +12,21 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from tests.campaign.looks import TABLES, looks
 from tests.campaign.space import TASKS, extremes, space, strategy_options
 from wardround.common.settings import BUFFERED
 
 _KEYS_A_CASE = (3, 12)
 _CANDIDATES = 12
-_PRIVATE, _SMALL, _BUFFERED, _ODD, _EXTREME = 0.25, 0.15, 0.15, 0.1, 0.1
+_PRIVATE, _SMALL, _BUFFERED, _ODD, _EXTREME, _LOOK = 0.25, 0.15, 0.15, 0.1, 0.1, 0.4
 """Shares of cases with privacy, with small messages, with buffered rounds, with keys whose table is
-off, and with one key at an end of what can be typed."""
+off, with one key at an end of what can be typed, and with a look."""
 _OPTION = 0.5
 """Share of a strategy's options that are set."""
-_MASKS = "secure_aggregation."
+_MASKS = ("secure_aggregation.", "simulation.masks")
 _WEIGHTS = {"binary": 5, "multiclass": 3, "regression": 3, "survival": 3, "images2d": 2}
 """Cheap kinds are drawn more often than once in a round of all kinds."""
-CHECKS = ("saved", "masks", "executor", "resume")
+CHECKS = ("saved", "masks", "executor", "resume", "written")
 """What is held of a case beside the run itself, in turn."""
 EXECUTORS = ("cohort", "processes", "processes-sequential", "auto")
 
@@ -41,6 +42,11 @@ class Case:
     masked: bool = True
     check: str = CHECKS[0]
     executor: str = EXECUTORS[0]
+
+    @property
+    def named(self) -> str:
+        """What is counted."""
+        return f"{self.kind}/{self.check}"
 
     @property
     def again(self) -> str:
@@ -69,10 +75,17 @@ def cases(seed: int, width: int = 2) -> Iterator[Case]:
                 kind,
                 settings,
                 masked,
-                CHECKS[number % len(CHECKS)],
+                _check(number, kind, settings),
                 generator.choice(EXECUTORS),
             )
             number += 1
+
+
+def _check(number: int, kind: str, settings: dict[str, Any]) -> str:
+    """In turn; what is written in other forms is a folder of tables."""
+    found = CHECKS[number % len(CHECKS)]
+    written = found == "written" and (kind not in TABLES or "data.path" in settings)
+    return CHECKS[0] if written else found
 
 
 def _candidate(
@@ -89,7 +102,8 @@ def _candidate(
     """
     private, odd = generator.random() < _PRIVATE, generator.random() < _ODD
     small, buffered = generator.random() < _SMALL, generator.random() < _BUFFERED
-    off = {"privacy.": not private, _MASKS: not masked, "compression.": not small}
+    off = {"privacy.": not private, "compression.": not small}
+    off |= dict.fromkeys(_MASKS, not masked)
     off |= {f"federation.{key}": not buffered for key in BUFFERED}
     none = tuple(prefix for prefix, without in off.items() if without and not odd)
     keys = {key: values for key, values in space(kind).items() if not key.startswith(none)}
@@ -106,6 +120,8 @@ def _candidate(
     decide = ["compression.bits"] if small else []
     decide += ["federation.pace", "federation.buffer"] if buffered else []
     settings |= {key: generator.choice(keys[key][1:]) for key in decide}
+    if generator.random() < _LOOK:
+        settings |= generator.choice(looks(kind))
     if generator.random() < _EXTREME:
         settings |= [generator.choice(list(extremes(kind)))]
     items = [(key, repr(value)) for key, value in settings.items()]

@@ -23,19 +23,28 @@ import torch
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
+from tests.campaign.finished import Finished
+from wardround.client.data.hospital import Hospital
 from wardround.common.config.load import Config, load_config
 from wardround.common.config.task import make_task
 from wardround.common.durable.tensors import read_tensors
 from wardround.common.figures.records import MEAN, OVERALL
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import digest_arrays
 from wardround.common.model.saved import PREPARATION, SavedModel
+from wardround.common.names import names_of
 from wardround.common.run.directory import RunDirectory
+from wardround.common.tasks.base import Examples, Task
+from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.schema import LANGUAGE
 from wardround.simulations.population.hospitals import Population
 
 Figures = dict[str, float]
 Outputs = NDArray[np.float64]
 _CLOSE = 1e-5
 _IGNORED = -100
+_OWN_FIGURES = ("labels", "causal")
+"""Kinds whose figures others' code doesn't have; what is predicted is looked at."""
 
 
 def judge(path: Path) -> list[str]:
@@ -46,7 +55,8 @@ def judge(path: Path) -> list[str]:
     population = Population(config, task)
     saved = SavedModel(run.model, task, config.federation.seed)
     totals, _ = read_tensors(run.model / PREPARATION)
-    faults = []
+    faults = list[str]()
+    used = False
     for row in run.summary()["comparison"]:
         name = row["hospital"]
         if name in (MEAN, OVERALL) or not row.get("federated"):
@@ -54,6 +64,13 @@ def judge(path: Path) -> list[str]:
         model = next(saved.each([name if saved.personal else None]))[1]
         hospital = population.hospital(name)
         examples = hospital.examples(totals, digest_arrays(totals))["test"]
+        whose = name if saved.personal else None
+        if not used:
+            used = True
+            finished = Finished(path, config, task, whose)
+            faults += finished.faults(*_measured(hospital, task, model, examples, totals))
+        if config.task.options.get("kind") in _OWN_FIGURES:
+            continue
         inputs, labels = examples.batch(np.arange(len(examples)))
         outputs, targets = _outputs(model, inputs), labels.numpy()
         found = figures_of(config, outputs, targets)
@@ -64,6 +81,20 @@ def judge(path: Path) -> list[str]:
             near = list(nearest(config, outputs, targets, off))
         faults += list(_apart(name, found, row["federated"], near))
     return faults
+
+
+def _measured(
+    hospital: Hospital, task: Task[Any], model: torch.nn.Module, examples: Examples, totals: Sums
+) -> tuple[Any, Path | None, dict[str, NDArray[np.float64]], str]:
+    """A hospital's test rows, its place, what the model says of them, and the kind of schema."""
+    raw, schema = hospital.parts()["test"], task.schema(totals)
+    path = hospital.config.data_path()
+    sites = task.sites(path) if path is not None and path.is_dir() else {}
+    sites = {name: sites[title] for name, title in names_of(list(sites)).items()}
+    if schema.kind == LANGUAGE or not isinstance(raw, Table):
+        return raw, sites.get(hospital.name, path), {}, schema.kind
+    outputs = torch.from_numpy(_outputs(model, examples.batch(np.arange(len(examples)))[0]))
+    return raw, raw.files[0], task.predictions(outputs.float(), totals), schema.kind
 
 
 def _outputs(model: torch.nn.Module, inputs: torch.Tensor, in_16_bits: bool = False) -> Outputs:
@@ -145,8 +176,10 @@ def _classes(outputs: NDArray[Any], truth: NDArray[np.int64]) -> Figures:
         "accuracy": sk.accuracy_score(truth, guess),
         "loss": float(np.mean(np.logaddexp.reduce(logits, axis=1) - logits[rows, truth])),
     }
+    squares = (probabilities - (truth[:, None] == np.arange(classes))) ** 2
+    one = outputs.ndim == 1 or outputs.shape[1] == 1
+    found["brier"] = float(np.mean(squares[:, 1] if one else squares.sum(axis=1)))
     if classes == 2:
-        found["brier"] = float(np.mean((probabilities[:, 1] - truth) ** 2))
         both = 0 < truth.sum() < len(truth)
         found["auc"] = sk.roc_auc_score(truth, probabilities[:, 1]) if both else math.nan
         if truth.sum():

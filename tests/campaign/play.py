@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import tomllib
@@ -17,6 +18,7 @@ import numpy as np
 import tomli_w
 
 from tests.campaign.draw import Case
+from tests.campaign.looks import EARLIER, POOLED
 from tests.unlike import Consortium
 from wardround.common.durable.tensors import read_tensors
 from wardround.common.errors import WardroundError
@@ -27,12 +29,18 @@ from wardround.server.observer import Observer
 from wardround.simulations import Result, simulate
 
 WITHIN_S = 120
-"""No run of so little data takes longer, also on a busy machine."""
+"""No run of so little data takes longer; with others on the machine, as many times that as there
+are."""
 CONSORTIUM_LR = 0.05
 _INSIDE = re.compile(r"\b\w+ at \w+\.py:\d+")
-_ADVICE = re.compile(r"\bset ([a-z_]+(?:\.[a-z_]+)+) (?:= |to |at most )('[^']*'|[\w.\[\]\"*-]+)")
+ADVICE = re.compile(
+    r"\bset ([a-z_]+(?:\.[a-z_]+)+) (?:= |to at most |to |at most )('[^']*'|[\w.\[\]\"*-]+)"
+)
 _LEFT_OUT = re.compile(r"(\d+) (?:rows?|images?|texts?|files?|volumes?) (?:was|were) left out")
+_ALL_LEFT_OUT = re.compile(r"(\d+) rows? (?:was|were) left out")
 _MOST_REFUSALS = 14
+_NEVER_ADVISED = ("federation.runs", "data.path")
+"""Where things are, which no advice knows."""
 
 
 class TooLong(BaseException):
@@ -41,12 +49,12 @@ class TooLong(BaseException):
 
 @dataclass
 class Words(Observer):
-    """Everything that a run says; may stop it at a point, as Ctrl-C would."""
+    """Everything that a run says; may kill its process at a point."""
 
     said: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     sizes: dict[str, int] = field(default_factory=dict)
-    stop_at: tuple[str, int] | None = None
+    kill_at: tuple[str, int] | None = None
 
     def members(self, members: Sequence[Member], refused: Sequence[dict[str, str]]) -> None:
         self.names |= {member.name for member in members}
@@ -68,14 +76,14 @@ class Words(Observer):
         self.said.append(reason)
 
     def round_started(self, server_round: int, cohort: list[str], attempt: int) -> None:
-        self._stop("started", server_round)
+        self._kill("started", server_round)
 
     def round_committed(self, row: dict[str, Any]) -> None:
-        self._stop("committed", row["round"])
+        self._kill("committed", row["round"])
 
-    def _stop(self, what: str, server_round: int) -> None:
-        if self.stop_at == (what, server_round):
-            raise KeyboardInterrupt
+    def _kill(self, what: str, server_round: int) -> None:
+        if self.kill_at == (what, server_round):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass
@@ -118,7 +126,7 @@ def play(case: Case, consortium: Consortium, runs: Path) -> Played:
             where = "".join(traceback.format_tb(error.__traceback__)[-2:])
             fault = f"{type(error).__name__}: {error}\n{where}"
             return Played(case, None, words, [*faults, fault], refused)
-        faults += unsound(result, words, consortium)
+        faults += unsound(result, words, consortium, case)
         return Played(case, result, words, faults, refused)
 
 
@@ -132,12 +140,27 @@ def run(
 ) -> Result:
     """One run, within the limit; numpy's warnings are errors."""
     settings = {"secure_aggregation.enabled": case.masked} | case.settings | more
-    overrides = [f"{key}={_toml(value)}" for key, value in settings.items() if value is not None]
-    with warnings.catch_warnings(), limit(WITHIN_S):
+    if settings.get("data.path") == POOLED:
+        consortium.pooled()
+    if settings.get("federation.initial") == EARLIER:
+        settings["federation.initial"] = str(earlier(consortium))
+    overrides = [f"{key}={toml(value)}" for key, value in settings.items() if value is not None]
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    with warnings.catch_warnings(), limit(WITHIN_S * crowd):
         warnings.simplefilter("error", RuntimeWarning)
         if resume is not None:
             return simulate(resume=resume, observer=words)
         return simulate(consortium.config(*overrides, runs=runs), observer=words)
+
+
+def earlier(consortium: Consortium) -> Path:
+    """The model file of a run with the consortium's own settings; run once."""
+    runs = consortium.folder / "earlier"
+    if not runs.exists():
+        plain = ("secure_aggregation.enabled=false", "federation.rounds=1")
+        simulate(consortium.config(*plain, runs=runs))
+    (run,) = runs.iterdir()
+    return run / "model" / MODEL
 
 
 def follow(case: Case, message: str, said: Sequence[str] = ()) -> Iterator[Case]:
@@ -168,6 +191,9 @@ def follow(case: Case, message: str, said: Sequence[str] = ()) -> Iterator[Case]
         lower = settings.get("training.lr", CONSORTIUM_LR) / 10
         if lower > 1e-7:
             yield replace(case, settings=settings | {"training.lr": lower})
+    for key in re.findall(r"\blower ([a-z_]+\.[a-z_]+)", message):
+        if named := re.search(rf"{re.escape(key)} = (\d+)", message):
+            yield replace(case, settings=settings | {key: int(named[1]) // 2})
     if "set privacy.epsilon below" in message and "privacy.epsilon" in settings:
         yield replace(
             case, settings=settings | {"privacy.epsilon": settings["privacy.epsilon"] / 2}
@@ -175,11 +201,11 @@ def follow(case: Case, message: str, said: Sequence[str] = ()) -> Iterator[Case]
     for table in re.findall(r"\[(\w+)\] (?:beside|out)", message):
         kept = {k: v for k, v in settings.items() if not k.startswith(f"{table}.")}
         yield replace(case, settings=kept)
-    for key, value in _ADVICE.findall(message):
+    for key, value in ADVICE.findall(message):
         if key == "secure_aggregation.enabled":
-            yield replace(case, masked=bool(_value(value)))
-        elif key in settings:
-            yield replace(case, settings=settings | {key: _value(value)})
+            yield replace(case, masked=bool(value_of(value)))
+        elif not key.startswith(_NEVER_ADVISED):
+            yield replace(case, settings=settings | {key: value_of(value)})
     for key in settings:
         if re.search(rf"(?<![\w.]){re.escape(key)}(?![\w])", message):
             yield without(key)
@@ -193,17 +219,21 @@ def follow(case: Case, message: str, said: Sequence[str] = ()) -> Iterator[Case]
         yield replace(case, settings={k: v for k, v in settings.items() if k not in options})
 
 
-def unsound(result: Result, words: Words, consortium: Consortium) -> list[str]:
+def unsound(result: Result, words: Words, consortium: Consortium, case: Case) -> list[str]:
     """What no finished run may show."""
     faults = []
     told = "\n".join(words.said)
     faults += [f"a place in the code for a reason: {line}" for line in words.said if inside(line)]
     known = words.names | {row["hospital"] for row in result.comparison}
+    if "data.path" in case.settings:  # one file, whose rows are whose the partition says
+        faults += _all_rows(words, consortium, case)
+        consortium = replace(consortium, stems=(), rows={})
     for stem, name in consortium.names().items():
         if name not in known and name not in told and stem not in told:
             faults.append(f"hospital '{stem}' is left out without a word")
     if result.config.privacy.unit == "none":  # else sizes are told with noise
-        faults += _rows(words, consortium)
+        left = result.config.simulation.leave_out
+        faults += _rows(words, consortium, left)
     for key, value in shared_arrays(result).items():
         if not np.isfinite(value).all():
             faults.append(f"the model's {key} isn't finite")
@@ -229,11 +259,26 @@ def shared_arrays(result: Result) -> Arrays:
     return read_tensors(result.run_directory / "model" / MODEL)[0]
 
 
-def _rows(words: Words, consortium: Consortium) -> list[str]:
-    """Every row of the files is used, or counted among those that were left out."""
+def _all_rows(words: Words, consortium: Consortium, case: Case) -> list[str]:
+    """Every row of a file that is dealt out is somebody's, or counted among those left out."""
+    settings = case.settings
+    if settings.get("privacy.unit", "none") != "none" or "simulation.rows_per_client" in settings:
+        return []  # sizes are told with noise; clients of a pool are made when they are drawn
+    left = sum(int(found[1]) for line in set(words.said) if (found := _ALL_LEFT_OUT.search(line)))
+    used, rows = sum(words.sizes.values()), sum(consortium.rows.values())
+    return [] if used + left == rows else [f"{used} of {rows} rows are used, {left} left out"]
+
+
+def _rows(words: Words, consortium: Consortium, without: Sequence[str]) -> list[str]:
+    """Every row of the files is used, or counted among those that were left out.
+
+    without : hospitals that take no part, by their files
+    """
     faults = []
     for stem, rows in consortium.rows.items():
         name = consortium.names()[stem]
+        if stem in without or name in without:
+            continue
         left = {
             line: int(found[1])
             for line in words.said
@@ -266,11 +311,15 @@ def limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """As it stands behind ``--set key=``."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{key}" = {toml(one)}' for key, one in value.items()) + "}"
     return tomli_w.dumps({"x": value}).partition(" = ")[2].strip()
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """What advice means by a text."""
     text = text.rstrip(".,;")
     try:
         return tomllib.loads(f"x = {text}")["x"]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tests.campaign.looks import looked
 from wardround.common.config.load import Config
 from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.tasks.imaging.options import ImagingOptions
@@ -29,38 +30,27 @@ TASKS: dict[str, type[BaseModel]] = {
     "images3d": ImagingOptions,
     "entities": TextOptions,
     "texts": TextOptions,
+    "labels": TextOptions,
+    "answers": TextOptions,
 }
 LEFT_OUT = {
     "federation.name": "names the run directory, no more",
-    "federation.rounds": "every run is short",
     "federation.runs": "each run has a place of its own",
-    "federation.initial": "needs an earlier run: tests/common/model/test_initial.py",
     "federation.round_timeout_s": "in one process nobody is late: tests/deployment",
     "federation.retry_wait_s": "a pause and nothing else",
-    "data.path": "the consortium",
     "task.name": "the consortium's",
     "task.kind": "the consortium's",
-    "task.columns": "the consortium's: its columns have one meaning each",
-    "task.positive": "holds texts of the data",
-    "task.negative": "holds texts of the data",
-    "task.classes": "holds texts of the data",
+    **{
+        f"task.columns.{key}": "names a column of the consortium's"
+        for key in ("target", "time", "event", "patient_id", "text", "label", "answer", "messages")
+        + ("prompt", "response", "choices")
+    },
+    "task.columns.split": "the files say no split: tests/simulations/run/test_given_split.py",
     "task.entities": "holds texts of the data",
-    "task.heads": "holds texts of the data: tests/integration/test_text.py",
-    "task.dialect": "the files'",
-    "task.missing_values": "the files'",
     "task.encoder": "the consortium's",
-    "task.base_model": "language models: tests/common/tasks/text/causal",
+    "task.base_model": "the consortium's",
     "task.chat_template": "language models: tests/common/tasks/text/causal",
-    "task.choices": "language models: tests/common/tasks/text/causal",
     "task.files": "the consortium's",
-    "task.size": "the consortium's: the tests of images",
-    "task.channels": "the tests of images",
-    "task.window": "the tests of images",
-    "task.spacing": "needs the number of axes, and files that say theirs: the tests of images",
-    "task.max_length": "the consortium's",
-    "task.prompt_tokens": "no more than the encoder has positions for: tests/common/tasks/text",
-    "task.target_modules": "names of the encoder's layers",
-    "task.augment.flip": "needs the number of axes: the tests of images",
     "task.model.kind": "networks other than the small one take too long; tables: GIVEN has it",
     "task.model.hidden": "tables: GIVEN has it",
     "task.model.stem": "of resnet18 only",
@@ -70,19 +60,10 @@ LEFT_OUT = {
     "strategy.name": "GIVEN has it",
     "strategy.personal_layers": "GIVEN has it",
     "evaluation.clients": "GIVEN has it",
-    "simulation.clients": "the consortium's",
-    "simulation.partition": "the consortium is the partition: tests/simulations/population",
-    "simulation.rows_per_client": "of virtual clients: tests/simulations/population",
-    "simulation.column": "of partitions",
-    "simulation.alpha": "of partitions",
     "simulation.vertical_overlap": "of partitions",
-    "simulation.min_examples": "of partitions",
-    "simulation.scenario": "tests/simulations/scenario/test_scenario_runs.py",
-    "simulation.leave_out": "tests/simulations/run/test_outside.py",
     "simulation.baselines": "GIVEN has it",
     "simulation.threads": "torch's own, which wait for each other where the machine is busy",
     "simulation.executor": "crossed with every case",
-    "simulation.masks": "tests/simulations/executors/test_emulated.py",
     "simulation.ray_address": "tests/simulations/executors/test_ray.py",
     "secure_aggregation.enabled": "crossed with every case",
     "secure_aggregation.scheme": "a library of an extra encrypts: tests/secagg/test_ckks.py",
@@ -150,7 +131,7 @@ def space(kind: str) -> dict[str, list[Any]]:
 def strategy_options(name: str) -> dict[str, list[Any]]:
     """The same for the options of a strategy."""
     fields = STRATEGIES[name].model_fields.items()
-    found = {f"strategy.{key}": _derived(field) for key, field in fields}
+    found = {f"strategy.{key}": derived(field) for key, field in fields}
     return {key: values for key, values in found.items() if values}
 
 
@@ -175,17 +156,25 @@ def extremes(kind: str) -> Iterator[tuple[str, Any]]:
 
 def _all(kind: str) -> Iterator[tuple[str, list[Any] | None]]:
     own = TABULAR if TASKS[kind] is TabularOptions else IMAGES if "images" in kind else {}
+    together = looked()
     for key, field in _fields(kind):
         given = own.get(key, GIVEN.get(key))
         if given is not None:
             yield key, given
+        elif _within_one_of(key, together):
+            continue
         elif not _left_out(key):
-            yield key, _derived(field)
+            yield key, derived(field)
 
 
 def _left_out(key: str) -> bool:
+    return _within_one_of(key, LEFT_OUT)
+
+
+def _within_one_of(key: str, tables: Collection[str]) -> bool:
+    """Whether it, or a table that it is in, is one of these."""
     parts = key.split(".")
-    return any(".".join(parts[:n]) in LEFT_OUT for n in range(1, len(parts) + 1))
+    return any(".".join(parts[:n]) in tables for n in range(1, len(parts) + 1))
 
 
 def _fields(kind: str) -> Iterator[tuple[str, FieldInfo]]:
@@ -194,7 +183,7 @@ def _fields(kind: str) -> Iterator[tuple[str, FieldInfo]]:
         if name in ("network", "study", "cohort", "needs", "procedure", "card", "tracking"):
             continue  # who asks what of whom, and where it is found: nothing of what is computed
         if name == "judgement":
-            continue  # one kind of task, masks, columns that it names: tests/common/judgement
+            continue  # columns that it names: looks.py
         if name == "teacher":
             continue  # it needs a finished model: tests/simulations/run/test_teacher.py
         assert isinstance(model, type) and issubclass(model, BaseModel)
@@ -222,7 +211,7 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _derived(field: FieldInfo) -> list[Any] | None:
+def derived(field: FieldInfo) -> list[Any] | None:
     """Values from type and range; None where these give none."""
     kinds, default = _alternatives(field.annotation), field.get_default(call_default_factory=True)
     if bool in kinds:

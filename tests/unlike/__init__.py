@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.unlike.base import Consortium
 from tests.unlike.images import flat_images, volumes
 from tests.unlike.tables import binary, multiclass, regression, survival
-from tests.unlike.texts import classes_of_text, entities
+from tests.unlike.texts import answers, classes_of_text, entities, heads_of_text
 
 __all__ = ["MAKERS", "Consortium", "make_consortium"]
 
@@ -28,6 +28,8 @@ MAKERS = {
     "images3d": volumes,
     "entities": entities,
     "texts": classes_of_text,
+    "labels": heads_of_text,
+    "answers": answers,
 }
 """Task kind to the function that writes its consortium into a new folder."""
 

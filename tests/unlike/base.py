@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,20 @@ class Consortium:
     def names(self) -> dict[str, str]:
         """What the federation calls each hospital, by stem."""
         return {title: name for name, title in names_of(self.stems).items()}
+
+    def pooled(self) -> None:
+        """Write ``all.csv`` beside the hospitals, of their CSV files: their rows with a column
+        ``hospital`` more."""
+        path = self.folder / "all.csv"
+        if path.exists():
+            return
+        head: list[str] = []
+        rows: list[list[str]] = []
+        for file in sorted((self.folder / "hospitals").glob("*.csv")):
+            lines = list(csv.reader(file.read_text("utf-8").splitlines()))
+            head = [unicodedata.normalize("NFC", name) for name in lines[0]]
+            rows += [[file.stem, *line] for line in lines[1:]]
+        write_csv(path, ["hospital", *head], rows)
 
     def config(self, *overrides: str, runs: Path | None = None) -> Config:
         """The configuration with 'table.key=value' overrides; runs go to ``runs``, or beside."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.common.tasks.text.causal.tiny import tiny_llama, write_lines
 from tests.common.tasks.text.tiny import tiny_encoder
 from tests.unlike.base import Consortium, consortium, write_csv
 
@@ -27,6 +28,31 @@ max_length = 64
 [task.columns]
 text = "text"
 label = "label"
+patient_id = "patient"
+"""
+LABELS = """
+[task]
+name = "text"
+kind = "labels"
+encoder = "encoder"
+max_length = 32
+[task.columns]
+text = "text"
+patient_id = "patient"
+[task.heads]
+topic = ["food", "wait", "staff"]
+urgent = ["no", "yes"]
+"""
+ANSWERS = """
+[task]
+name = "text"
+kind = "causal"
+base_model = "base"
+max_length = 64
+cut = "start"
+[task.columns]
+prompt = "prompt"
+response = "response"
 patient_id = "patient"
 """
 _PLAIN = ("the", "patient", "with", "of", "acute", "was", "seen", "and")
@@ -93,3 +119,60 @@ def classes_of_text(folder: Path) -> Consortium:
     write_csv(place / "Köln.csv", header, missing)
     rows_of = {"north": 30, "south": 33, "St. Mary's": 12, "1002": 1, "a b #1": 2, "Köln": 14}
     return consortium(folder, CLASSES, rows_of)
+
+
+def heads_of_text(folder: Path) -> Consortium:
+    """Two labels of a text: a topic that one hospital lacks, one label only, 1 and 2 rows, a label
+    that is missing."""
+    generator, place = np.random.default_rng(9), folder / "hospitals"
+    tiny_encoder(folder / "encoder")
+
+    def rows(count: int, topics: tuple[str, ...], urgent: tuple[str, ...]) -> list[list[object]]:
+        return [
+            [
+                " ".join(generator.choice(_PLAIN, 6)),
+                topics[number % len(topics)],
+                urgent[number % len(urgent)],
+                f"p{number // 2}",
+            ]
+            for number in range(count)
+        ]
+
+    header = ["text", "topic", "urgent", "patient"]
+    every = ("food", "wait", "staff")
+    write_csv(place / "north.csv", header, rows(30, every, ("no", "yes")))
+    write_csv(place / "south.csv", header, rows(33, ("food", "wait"), ("no",)))
+    write_csv(place / "St. Mary's.csv", header, rows(12, ("staff",), ("yes",)))
+    write_csv(place / "1002.csv", header, rows(1, ("food",), ("no",)))
+    write_csv(place / "a b #1.csv", header, rows(2, ("food", "staff"), ("no", "yes")))
+    missing = rows(14, every, ("no", "yes", "no"))
+    missing[3][1] = None
+    write_csv(place / "Köln.csv", header, missing)
+    rows_of = {"north": 30, "south": 33, "St. Mary's": 12, "1002": 1, "a b #1": 2, "Köln": 14}
+    return consortium(folder, LABELS, rows_of)
+
+
+def answers(folder: Path) -> Consortium:
+    """Prompts and responses as JSON lines: one answer only, 1 and 2 rows, a long prompt, an
+    answer that one hospital alone has, several of a patient."""
+    generator, place = np.random.default_rng(10), folder / "hospitals"
+    tiny_llama(folder / "base")
+
+    def rows(count: int, said: tuple[str, ...], words: int = 4) -> list[dict[str, object]]:
+        return [
+            {
+                "prompt": " ".join(generator.choice(_PLAIN, words)),
+                "response": said[number % len(said)],
+                "patient": f"p{number // 2}",
+            }
+            for number in range(count)
+        ]
+
+    write_lines(place / "north.jsonl", rows(24, ("yes", "no")))
+    write_lines(place / "south.jsonl", rows(33, ("no",)))
+    write_lines(place / "St. Mary's.jsonl", rows(12, ("yes", "no", "maybe")))
+    write_lines(place / "1002.jsonl", rows(1, ("yes",)))
+    write_lines(place / "a b #1.jsonl", rows(2, ("yes", "no")))
+    write_lines(place / "Köln.jsonl", [*rows(9, ("yes", "no")), *rows(1, ("no",), 60)])
+    rows_of = {"north": 24, "south": 33, "St. Mary's": 12, "1002": 1, "a b #1": 2, "Köln": 10}
+    return consortium(folder, ANSWERS, rows_of)
