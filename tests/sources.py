@@ -112,21 +112,21 @@ def _own(nodes: Iterable[ast.AST]) -> set[str]:
 def _uses(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
     given = _own(nodes)
     for node in nodes:
-        names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
-            names = [*(node.module or "").split("."), *(one.name for one in node.names)]
-            yield from ((node.lineno, name) for name in names if is_private(name))
-        elif isinstance(node, ast.Import):
+        if isinstance(node, ast.ImportFrom):
+            parts = [*(node.module or "").split("."), *(one.name for one in node.names)]
+            if node.module != "__future__":
+                yield from ((node.lineno, name) for name in parts if is_private(name))
+            continue
+        if isinstance(node, ast.Import):
             names = [part for one in node.names for part in one.name.split(".")]
         elif isinstance(node, ast.Attribute) and not _on_itself(node):
             names = [node.attr]
         elif isinstance(node, ast.Call) and _last(node.func) in _BY_NAME:
             texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
             names = [part for text in texts if isinstance(text, str) for part in text.split(".")]
-        if not isinstance(node, ast.ImportFrom):
-            yield from (
-                (node.lineno, name) for name in names if is_private(name) and name not in given
-            )
+        else:
+            continue
+        yield from ((node.lineno, name) for name in names if is_private(name) and name not in given)
 
 
 def _last(called: ast.expr) -> str:
