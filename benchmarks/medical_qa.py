@@ -245,7 +245,8 @@ def prepared(population: Population) -> Iterator[dict[str, Examples]]:
 
 def tokens_of(examples: Examples) -> int:
     """Without padding."""
-    return int((examples.inputs[:, DOCUMENT] > 0).sum())  # type: ignore[index, call-overload]
+    planes: Any = examples.inputs
+    return int((planes[:, DOCUMENT] > 0).sum())
 
 
 if __name__ == "__main__":

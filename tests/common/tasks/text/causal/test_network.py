@@ -15,7 +15,7 @@ from tests.common.tasks.text.causal.tiny import asked, tiny_llama, write_lines
 from wardround.common.tasks import load_task
 from wardround.common.tasks.text.causal import network
 from wardround.common.tasks.text.causal.base import find_base, make_language_model, make_tokenizer
-from wardround.common.tasks.text.causal.network import CausalModel, like_rows
+from wardround.common.tasks.text.causal.network import like_rows
 from wardround.common.tasks.text.causal.task import CausalTask
 
 LINES = [
@@ -136,9 +136,7 @@ def test_one_token_is_the_likeliest_where_bfloat16_knows_of_several(
     tmp_path: Path, dtype: str, tied: bool
 ) -> None:
     base = tiny_llama(tmp_path, tie_word_embeddings=tied)
-    options = {"kind": "causal", "base_model": str(base), "base_dtype": dtype}
-    model = CausalTask(**options).model({})
-    assert isinstance(model, CausalModel)
+    model: Any = CausalTask(kind="causal", base_model=str(base), base_dtype=dtype).model({})
     layer = model.body.get_input_embeddings() if tied else model.head
     weight = layer.weight.detach().float()
     hidden = 1e4 * F.normalize(torch.randn(20, 32, generator=torch.Generator().manual_seed(0)))
