@@ -34,6 +34,7 @@ REASONS: dict[str, dict[str, str]] = {
         "_processes": "as _team",
         "_folder": "as _team: who may read what they exchange",
     },
+    "common/settings/test_declared.py": {"_allowed": "one rule, without a plan around it"},
     "common/privacy/test_noise.py": {
         "_table": "64 bits of a distribution are seen in its table, in no number of draws",
         "_decompose": "its bounds are a theorem's conditions",
