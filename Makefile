@@ -14,7 +14,8 @@ help:
 	@echo "make docs       the documentation as a site, build/site/index.html; its links are looked at"
 	@echo "make chaos      500 random campaigns of faults, 500 of lies, 100 lives of weeks, and all"
 	@echo "                faults and 50 campaigns of a network, real processes"
-	@echo "                (three and a half hours), then an hour of random settings over hospitals that differ,"
+	@echo "                (three and a half hours), 100 simulations killed at drawn moments and resumed,"
+	@echo "                then an hour of random settings over hospitals that differ,"
 	@echo "                and twenty minutes of random questions to them"
 	@echo "make dist       sdist, wheel, their checks, a bill of materials and digests in dist/;  make audit"
 	@echo "                known weaknesses of what a hospital installs;  make lock  deploy/requirements-*.txt"
@@ -79,6 +80,7 @@ chaos: $(VENV)/.dev
 	LIFE_STEPS=$${LIFE_STEPS:-9} NETWORK_STEPS=$${NETWORK_STEPS:-12} \
 	CHAOS_CAMPAIGNS=$${CHAOS_CAMPAIGNS:-500} LYING_CAMPAIGNS=$${LYING_CAMPAIGNS:-500} \
 	$(BIN)/python -m pytest tests/deployment tests/lying $(ARGS)
+	$(BIN)/python -m tests.integration.kill_moments --runs $${KILLS:-100} --seed $$CHAOS_SEED
 	$(BIN)/python -m tests.campaign --seconds $${CAMPAIGN_SECONDS:-3600}
 	$(BIN)/python -m tests.campaign --questions --seconds $${QUESTION_SECONDS:-1200}
 

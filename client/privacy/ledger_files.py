@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ class Row:
 def make_files(path: Path, body: str, durable: bool = True) -> None:
     """A new ledger with one row. Raises PrivacyRefused if there is one, or a used one's head.
 
-    The head comes before the file's own name, so a crash in between leaves nothing that looks used.
+    Raises OSError where the disk is full or fails. The head comes before the file's own name, so a
+    crash in between leaves nothing that looks used.
     """
     head = head_path(path)
     if path.exists() or (head.exists() and read_head(head).number > 1):
@@ -63,12 +65,14 @@ def make_files(path: Path, body: str, durable: bool = True) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     first = Row(1, chain("", 1, body), body)
-    connection = connect(new, durable)
-    connection.execute(f"PRAGMA application_id = {APPLICATION}")
-    connection.execute(_TABLE)
-    upgrade(connection)
-    insert_row(connection, first)
-    connection.close()
+    try:
+        with closing(connect(new, durable)) as connection:
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(_TABLE)
+            upgrade(connection)
+            insert_row(connection, first)
+    except sqlite3.Error as error:
+        raise failed(path, error) from None
     if durable:
         sync(new)
     write_head(head, first, durable)

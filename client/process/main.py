@@ -32,6 +32,7 @@ from wardround.client.training.devices import told
 from wardround.client.transport.connection import Connection
 from wardround.common.audit.lines import SignedHead
 from wardround.common.audit.log import AuditLog
+from wardround.common.durable.files import UNWRITABLE, unwritable
 from wardround.common.durable.lock import take_lock
 from wardround.common.durable.private import denied
 from wardround.common.errors import AuditError, ProvisionError, TransportError
@@ -269,5 +270,9 @@ def _guarded(target: Callable[[], None]) -> None:
         print(f"wardround: {denied(error)}", file=sys.stderr, flush=True)
         os._exit(ProvisionError.exit_code)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            told = unwritable(error, go_on="start again")
+            print(f"wardround: {told}", file=sys.stderr, flush=True)
+            os._exit(told.exit_code)
         log.error("a thread failed with %s", type(error).__name__, exc_info=True)
         os._exit(1)

@@ -65,7 +65,7 @@ from wardround.common.audit.lines import (
     told_head,
     untold,
 )
-from wardround.common.durable.files import hand_over, sync
+from wardround.common.durable.files import MAKE_ROOM, hand_over, sync
 from wardround.common.durable.lock import Lock, told_holder, try_lock
 from wardround.common.durable.private import why
 from wardround.common.durable.whole import whole
@@ -245,16 +245,16 @@ class AuditLog:
     def _write(self, which: int, data: bytes) -> None:
         """Append to one of the two files, durably."""
         if not self._descriptors or self._broken:
-            raise AuditError(f"{self.path}: {self._broken or 'is closed'}")
-        descriptor = self._descriptors[which]
-        size = os.fstat(descriptor).st_size
+            raise AuditError(self._broken or "is closed", who=str(self.path))
+        size = os.fstat(descriptor := self._descriptors[which]).st_size
         try:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
         except OSError as error:
             self._undo(descriptor, size)
-            raise AuditError(f"{self.path}: can't be written ({error.strerror})") from None
+            said = f"can't be written ({error.strerror})"
+            raise AuditError(said, who=str(self.path), mend=MAKE_ROOM) from None
         try:
             os.fsync(descriptor)
         except OSError as error:

@@ -20,6 +20,9 @@ UNWRITABLE = frozenset(
 )
 """``OSError.errno`` of a disk that is full, or that this process may not or can't write to."""
 
+MAKE_ROOM = "make room or mend its rights, then start again"
+"""The mend of a process that can't write what it must."""
+
 
 @contextmanager
 def writing(place: Path, go_on: str) -> Iterator[None]:

@@ -24,7 +24,7 @@ import grpc
 
 from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import Config
-from wardround.common.durable.files import writing
+from wardround.common.durable.files import MAKE_ROOM, writing
 from wardround.common.durable.lock import take_lock
 from wardround.common.errors import (
     AuditError,
@@ -328,7 +328,7 @@ class _Leading:
         )
 
     def _unwritable(self, error: WardroundError) -> None:
-        if isinstance(error, AuditError):
-            error.mend = error.mend or f"make room or mend its rights, then start again: {_AGAIN}"
+        if isinstance(error, AuditError) and error.mend in ("", MAKE_ROOM):
+            error.mend = f"{MAKE_ROOM}: {_AGAIN}"
         self._broken = self._broken or error
         self._studies.wake.set()

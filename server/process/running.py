@@ -15,6 +15,7 @@ from typing import Any
 
 from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import Config
+from wardround.common.durable.files import MAKE_ROOM
 from wardround.common.errors import WardroundError
 from wardround.common.manifest.planned import planned_rounds
 from wardround.common.mapped import keep_in
@@ -160,7 +161,8 @@ class RunningServer:
 
     def _unwritable(self, error: WardroundError) -> None:
         """What happens can't be written down any more: the rounds end, in their own thread."""
-        error.mend = error.mend or f"make room or mend its rights, then start again: {COMMAND}"
+        if error.mend in ("", MAKE_ROOM):
+            error.mend = f"{MAKE_ROOM}: {COMMAND}"
         self._grid.fail(error)
 
     # --- the port's threads ---------------------------------------------------------------------

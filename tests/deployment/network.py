@@ -20,7 +20,14 @@ from typing import Any
 import grpc
 
 from tests.deployment.harness import Patch, Process, free_port, until
-from tests.deployment.network_words import HOSPITALS, NETWORK, SITE, STUDY, write_rows
+from tests.deployment.network_words import (
+    HOSPITALS,
+    NETWORK,
+    SITE,
+    STUDY,
+    write_persons,
+    write_rows,
+)
 from wardround.client.site.approval import Approvals
 from wardround.client.site.kit import Kit, ResearcherKit
 from wardround.common.config.load import Config, load_config, parse_config
@@ -70,10 +77,11 @@ class StandingNetwork:
         self.file.write_text(text)
         self.config = load_config(self.file)
         provision.provision(self.config)
+        write_persons(folder)
         for number, name in enumerate(HOSPITALS):
             write_rows(folder / f"{name}.csv", number, 24 + 10 * number)
             rules = self.kit(name) / "site.toml"
-            rules.write_text(SITE.format(rules.read_text(), site))
+            rules.write_text(SITE.format(rules.read_text(), site, name=name))
             key = Kit.open(self.kit(name)).state / "held_out.key"
             write_private(key, hashlib.sha256(name.encode()).digest())
         self.names = HOSPITALS
@@ -143,6 +151,22 @@ class StandingNetwork:
         every = {**self.servers, **self.clients}
         return "\n".join(f"--- {name}\n{one.tail()}" for name, one in every.items())
 
+    def edit(self, old: str, new: str) -> None:
+        """Change the network's file."""
+        text = self.file.read_text()
+        assert old in text, old
+        self.file.write_text(text.replace(old, new))
+        self.config = load_config(self.file)
+
+    def move(self, port: int) -> None:
+        """Provision it for another port of this machine; researchers dial that from now on."""
+        self.edit(f":{self.port}", f":{port}")
+        self.port = port
+        provision.provision(self.config)
+        for channel in self._channels.values():
+            channel.close()
+        self._channels.clear()
+
     # --- researchers ----------------------------------------------------------------------------
     def study(
         self,
@@ -169,6 +193,10 @@ class StandingNetwork:
             ends=f'ends = "{ends}"' if ends else "",
             more=more,
         )
+        return self.study_of(text, researcher)
+
+    def study_of(self, text: str, researcher: str = "anna") -> Study:
+        """What a researcher asks by this file."""
         members = provision.load_server_folder(self.config).description
         return Study.of(parse_config(text), members, researcher, now=now_utc())
 

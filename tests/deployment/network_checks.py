@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import load
 
 from tests.deployment.network import StandingNetwork
-from tests.deployment.network_words import HOSPITALS
+from tests.deployment.network_words import HOSPITALS, PUBLISHED
 from tests.server.studies.databases import check_events
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.site.approval import Approvals
@@ -18,12 +18,14 @@ from wardround.client.site.kit import Kit
 from wardround.common.audit.against import compare_logs
 from wardround.common.audit.compare import compare_told
 from wardround.common.audit.verify import check_log, verify_log
+from wardround.common.manifest.planned import planned_rounds
 from wardround.common.protocol import names as m
 from wardround.common.study.states import OVER
 from wardround.server.studies.store import StudyStore
 
 Line = dict[str, Any]
-WORK = (m.STATISTICS, m.LAYOUT, m.TRAIN, m.EVALUATE, m.HELLO, m.GROUP, m.KEYS, m.UNMASK)
+MASKED = (m.HELLO, m.GROUP, m.KEYS, m.UNMASK, m.LAYOUT)
+WORK = (m.STATISTICS, m.TRAIN, m.EVALUATE, m.SUMS, m.LETTERS, *MASKED)
 """What is answered by an accepted plan only."""
 
 
@@ -37,9 +39,10 @@ def assert_network_sound(made: StandingNetwork, models: dict[str, bytes]) -> Non
         check_states(made, store)
         check_server_log(made, store)
         for row in store.list():
-            if row.state == "complete":
+            if row.state == "complete" and made.config_of(row.id).procedure.trains:
                 check_rounds(made, row.id)
                 check_model(made, row.id, models)
+        check_published(made, store)
     check_chains(made)
     for name in HOSPITALS:
         check_hospital(made, name)
@@ -93,6 +96,22 @@ def check_model(made: StandingNetwork, id: str, models: dict[str, bytes]) -> Non
     assert left.keys() == right.keys()
     for name, value in left.items():
         np.testing.assert_allclose(value, right[name], atol=1e-5, err_msg=study.name)
+
+
+def check_published(made: StandingNetwork, store: StudyStore) -> None:
+    """What else was asked has one answer, however often it is asked and whatever happens: its file
+    has the same bytes at all who were asked, in all studies of its kind; and what hospitals were
+    told of one that isn't complete is nothing."""
+    found = dict[str, set[bytes]]()
+    for row in store.list():
+        kind = row.name.rpartition("-")[0]
+        for name in row.hospitals if kind in PUBLISHED else ():
+            path = made.kit(name) / "results" / made.sent[row.id].run / PUBLISHED[kind]
+            assert path.exists() == (row.state == "complete"), f"{name}: {path} of {row}"
+            if path.exists():
+                found.setdefault(kind, set()).add(path.read_bytes())
+    for kind, answers in found.items():
+        assert len(answers) == 1, f"{kind}: {len(answers)} answers to one question"
 
 
 def check_chains(made: StandingNetwork) -> None:
@@ -160,7 +179,7 @@ def check_approvals(made: StandingNetwork, name: str, id: str) -> None:
     for plan in plans:
         study = made.sent[id]
         assert (plan.study, plan.run) == (id, study.run), f"{name}: of another study: {plan}"
-        assert plan.rounds == made.config_of(id).federation.rounds
+        assert plan.rounds == planned_rounds(made.config_of(id))
         assert plan.secure_aggregation == made.config_of(id).secure_aggregation
     for plan in approvals.in_force():
         assert plan.digest().hex() in {one["manifest"] for one in mine}, f"{name}: {plan}"

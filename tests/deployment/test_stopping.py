@@ -98,13 +98,19 @@ def test_full_disks_cost_attempts_and_nothing_else(tmp_path: Path, undisturbed: 
         assert any("No space left" in reason for reason in made.refusals("a"))
 
 
-def test_a_servers_log_that_cant_be_written_ends_it_in_one_line_and_it_goes_on(
+def test_a_log_that_cant_be_written_ends_its_party_in_one_line_and_it_goes_on(
     tmp_path: Path,
 ) -> None:
-    """Its audit log is what grows: the rounds end at once, for good, and not for ever."""
+    """The audit log is what grows. At a server the rounds end at once, for good, and not for
+    ever."""
     with federation(tmp_path, rounds=900) as made:
-        made.start(server=[("limit_files", {"size_bytes": 60_000})])
+        small: Patch = ("limit_files", {"size_bytes": 40_000})
+        made.start([("limit_files", {"size_bytes": 160_000})], {"a": [small]})
         assert made.server is not None
+        assert made.clients["a"].wait() == AuditError.exit_code
+        last = made.clients["a"].text.splitlines()[-1]
+        assert "audit.jsonl: can't be written (File too large); make room or mend its" in last
+        made.start_client("a")
         assert made.server.wait() == AuditError.exit_code
         said, *more = (line for line in made.server.text.splitlines() if line.startswith("wardr"))
         assert "audit.jsonl: can't be written (File too large)" in said and not more

@@ -389,6 +389,19 @@ def test_a_full_disk_is_no_damage_and_what_the_head_has_is_not_forgotten(path: P
         assert {one.request for one in again.entries()} == found
 
 
+def test_a_ledger_that_a_full_disk_has_no_room_for_is_made_later(path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        connection = sqlite3.connect(":memory:")
+        connection.execute("PRAGMA max_page_count = 1")
+        connection.execute("CREATE TABLE rows (one)")  # SQLite's own word for it
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
+        patch.setattr("wardround.client.privacy.ledger_files.insert_row", full)
+        Ledger.create(path, "north")
+    assert not path.exists()
+    used(path)
+
+
 def test_a_file_system_that_is_only_read_is_told_so(path: Path, monkeypatch) -> None:
     used(path)
 
