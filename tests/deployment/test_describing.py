@@ -11,14 +11,13 @@ from typing import Any
 from tests.common.run.test_tracking import scalars
 from tests.deployment.network import StandingNetwork, standing
 from tests.deployment.network_checks import check_chains, check_ends, check_logs, check_sums
-from tests.deployment.network_words import write_rows
+from tests.deployment.network_words import DESCRIBE, JUDGED, TREES, write_rows
 from tests.provisioning import hold_out_as_simulated
 from wardround.client.site.kit import Kit
 from wardround.common.config.finished import model_digest
 from wardround.common.results.package import verify_folder
 from wardround.simulations import analyse
 
-DESCRIBE = '[procedure]\nname = "describe"\n'
 STATISTICS = """[procedure]
 name = "statistics"
 [[procedure.analyses]]
@@ -31,18 +30,8 @@ kind = "crosstab"
 rows = "ill"
 columns = "old"
 """
-TREES = """[procedure]
-name = "trees"
-rounds = 2
-max_depth = 2
-smallest_leaf = 3
-"""
-JUDGED = '[judgement]\ngroups = ["old"]\ncategories = { old = ["0", "1"] }\nsmallest_cell = 3\n'
 ALLOWS = """
 studies_at_once = 5 # a child each: with fewer than run, one would end at almost every request
-procedures = ["train", "describe", "evaluate", "statistics", "trees"]
-smallest_cell = 3
-groups = ["old"]
 """
 SHY = """
 [studies."shy-*"]
