@@ -293,6 +293,10 @@ class Overtaken(StudyRefused):
     lasting = False
 
 
+class Deposed(Overtaken):
+    """Another server leads by now: the same, asked of that one, is done."""
+
+
 class DatabaseAway(WardroundError):
     """The database of studies gives no answer now. Whether the last change was made may be
     unknown; the same again is made once."""

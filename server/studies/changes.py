@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
-from wardround.common.errors import Overtaken, StudyUnknown
+from wardround.common.errors import Deposed, StudyUnknown
 from wardround.common.study.states import State
 from wardround.common.text import one_line
 from wardround.server.studies.rows import MOST_REASON, MOST_WHO, Kind, StudyRow
@@ -33,7 +33,7 @@ def asked(text: str) -> str:
 class Change:
     """A transaction under way, with the network's row locked.
 
-    lead : the fence of the server that makes it, where it must lead; Overtaken if another does
+    lead : the fence of the server that makes it, where it must lead; Deposed if another does
     """
 
     def __init__(self, connection: sa.Connection, lead: int | None) -> None:
@@ -41,9 +41,7 @@ class Change:
         self.network = connection.execute(sa.select(network).with_for_update()).one()
         self._events = int(self.network.events)
         if lead is not None and lead != self.network.fence:
-            raise Overtaken(
-                "another server leads by now", mend="this one must stop what it does for studies"
-            )
+            raise Deposed("another server leads by now", mend="ask again, and it answers")
 
     def event(self, study: str, kind: Kind, old: str, new: str, who: str, reason: str = "") -> int:
         """Note what is changed, and return its number."""

@@ -19,6 +19,7 @@ import grpc
 
 from wardround.common.errors import (
     DatabaseAway,
+    Deposed,
     ProvisionError,
     StudyRefused,
     StudyUnknown,
@@ -46,6 +47,7 @@ _FEWEST_DIGITS = 4
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (StudyUnknown, grpc.StatusCode.NOT_FOUND),
     (DatabaseAway, grpc.StatusCode.UNAVAILABLE),
+    (Deposed, grpc.StatusCode.UNAVAILABLE),
     (TransportError, grpc.StatusCode.INVALID_ARGUMENT),
     (PermissionError, grpc.StatusCode.PERMISSION_DENIED),
     (TooMany, grpc.StatusCode.RESOURCE_EXHAUSTED),

@@ -248,8 +248,9 @@ class Campaign:
         self.limited.discard(name)
 
     def stop_servers(self) -> None:
-        for which in self.made.servers:
+        for which in [*self.made.servers]:
             self.stop(which)
+            del self.made.servers[which]
 
     def renew(self) -> None:
         """Of a server it is taken up while it runs; a hospital is started with it."""

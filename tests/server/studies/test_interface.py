@@ -14,6 +14,7 @@ import pytest
 from grpc import StatusCode as Code
 
 from tests.networks import Network
+from wardround.common.errors import Deposed
 from wardround.common.study import frames as f
 from wardround.common.study.study import SignedStudy
 from wardround.common.transport.frames import (
@@ -423,3 +424,21 @@ def test_a_caller_gets_the_newest_description(network: Network) -> None:
     assert text == network.description.text()
     same = f.Describe(version=now.version, issued=now.issued)
     assert f.Described.read(network.call("bert", "Describe", same)).description == ""
+
+
+def test_who_asks_a_server_that_another_has_followed_asks_again(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen in a campaign: a leader was frozen while a study was handed in, and its researcher was
+    told what the server must do."""
+
+    def followed(*_: object, **__: object) -> None:
+        raise Deposed("another server leads by now", mend="ask again, and it answers")
+
+    id = network.submitted("anna", "followed")
+    monkeypatch.setattr(network.desk, "abort", followed)
+    code, said = ask(network, "anna", "Abort", f.Abort(study=id, reason="a test"))
+    assert (code, said) == (
+        "UNAVAILABLE",
+        "another server leads by now; ask again, and it answers",
+    )
