@@ -106,7 +106,9 @@ def _dicom(path: Path) -> Shape:
     size = (int(header.Rows), int(header.Columns))
     frames = int(header.get("NumberOfFrames") or 1)
     colours = int(header.get("SamplesPerPixel", 1)) == 3
-    return Shape(((frames, *size) if frames > 1 else size), colours, str(header.Modality or ""))
+    return Shape(
+        ((frames, *size) if frames > 1 else size), colours, str(header.get("Modality") or "")
+    )
 
 
 def _nifti(path: Path) -> Shape:

@@ -94,8 +94,12 @@ def _classes(sets: Sequence[ImageSet], positive: Sequence[str]) -> tuple[tuple[s
         for name, count in one.counts.items():
             counts[code(name)] += count
     if all(name.isdecimal() for name in counts) and counts:  # numbers: each has its place
-        most = max(map(int, counts))
-        return tuple(str(number) for number in range(max(2, min(most + 1, MOST_CLASSES + 1)))), ""
+        most = max(1, min(max(map(int, counts)), MOST_CLASSES))
+        if positive and (most > 1 or [code(one) for one in positive] != ["1"]):
+            raise ConfigError(
+                "--positive: classes that are numbers keep their places; leave it out"
+            )
+        return tuple(str(number) for number in range(most + 1)), ""
     names = sorted(counts)
     wanted = [code(one) for one in positive]
     if unknown := [one for one in wanted if one not in names]:

@@ -24,6 +24,7 @@ from wardround.simulations.beginning.decide import Hospitals, dealt
 from wardround.simulations.beginning.found import Found
 from wardround.simulations.beginning.roles import patient_column
 from wardround.simulations.beginning.seen import Seen, side_by_side
+from wardround.simulations.beginning.text import toml_key
 from wardround.simulations.beginning.texts import LONGEST, TextStudy, room
 from wardround.simulations.beginning.words import (
     DID_NOT,
@@ -63,11 +64,15 @@ def text_study(found: Found, target: str | None, positive: Sequence[str]) -> Tex
         return None
     heads = _heads(columns, target)
     if not heads:
+        if positive:
+            raise ConfigError("--positive is of a column with two classes; leave it out")
         return _pairs(found, columns)
     problems: list[str] = []
     classes = {name: _classes(columns.seen[name], positive, problems) for name in heads}
     if positive and (len(heads) > 1 or len(classes[heads[0]]) != 2):
         raise ConfigError("--positive is of one column with two classes; name it with --target")
+    if len(positive) > 1:
+        raise ConfigError("--positive: both classes would be 1; name one")
     if problems:
         raise DataError("\n".join(problems))
     text = _one_text(columns)
@@ -77,7 +82,7 @@ def text_study(found: Found, target: str | None, positive: Sequence[str]) -> Tex
         more: list[str] = []
     else:
         task, roles = ['kind = "labels"'], {"text": text}
-        more = ["[task.heads]", *(f"{name} = {toml_text(classes[name])}" for name in heads)]
+        more = ["[task.heads]", *(f"{toml_key(n)} = {toml_text(classes[n])}" for n in heads)]
     counts = {
         shard.title: Counter({"texts": shard.table.num_rows}) + _of_classes(shard.profile, heads)
         for shard in found.shards
@@ -251,8 +256,8 @@ def _study(
         if value is not None and not (key == "split" and found.by_files)
     }
     lines = ["[task.columns]", *(f"{key} = {toml_text(value)}" for key, value in named.items())]
-    used = {*named.values(), *(line.partition(" = ")[0] for line in more)}
-    left = [name for name in columns.seen if name not in used]
+    heads = columns.labels if more else []
+    left = [name for name in columns.seen if name not in {*named.values(), *heads}]
     told = [*told, *([f"columns that aren't used: {', '.join(left)}"] if left else [])]
     return TextStudy(
         name,

@@ -52,12 +52,10 @@ class TextStudy:
 
 def study_file(study: TextStudy, path: str) -> str:
     """The file's text. path : what ``data.path`` says"""
-    rounds = (f"rounds = {study.rounds}", *study.training)
-    federation = federation_lines(study.name, study.hospitals.count, rounds=False)
-    first, name, *rest = federation
+    first, name, *rest = federation_lines(study.name, study.hospitals.count, rounds=False)
     parts: tuple[Iterable[str], ...] = (
         head_lines(study.told),
-        [first, name, rounds[0], *rest],
+        [first, name, f"rounds = {study.rounds}", *rest],
         data_lines(study.hospitals.partition, path),
         ["[task]", 'name = "text"', *study.task],
         study.more,

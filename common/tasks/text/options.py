@@ -296,7 +296,11 @@ class TextOptions(Options):
         columns = (self.columns.text, self.columns.patient_id, self.columns.split)
         for name, classes in self.heads.items():
             if not _TYPE.fullmatch(name):
-                raise WrongKey("heads", "names of letters, digits, '_' and '.', at most 64")
+                raise WrongKey(
+                    "heads",
+                    f"'{name}': names of letters, digits, '_' and '.', at most 64; rename the "
+                    "column",
+                )
             if name in columns:
                 raise WrongKey("heads", f"column '{name}' has two meanings; name it once")
             if not 2 <= len(classes) <= MOST_CLASSES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from wardround.client.privacy import chained
 from wardround.client.privacy.ledger import Entry, Ledger, Limit, hospital_of
+from wardround.client.privacy.ledger_files import failed
 from wardround.common.errors import PrivacyRefused
 from wardround.common.privacy.accounting import Release, epsilon
 
@@ -400,6 +402,26 @@ def test_a_ledger_that_a_full_disk_has_no_room_for_is_made_later(path: Path, mon
         Ledger.create(path, "north")
     assert not path.exists()
     used(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [
+        (sqlite3.SQLITE_IOERR_WRITE, errno.EIO),
+        (sqlite3.SQLITE_READONLY_DBMOVED, errno.EROFS),
+        (sqlite3.SQLITE_FULL, errno.ENOSPC),
+        (sqlite3.SQLITE_CORRUPT_INDEX, None),
+    ],
+)
+def test_a_disks_failure_is_told_by_its_kind_however_sqlite_refines_it(
+    path: Path, code: int, number: int | None
+) -> None:
+    """Its longer codes have the kind in their last eight bits."""
+    error = sqlite3.OperationalError("said")
+    error.sqlite_errorcode = code
+    found = failed(path, error)
+    assert getattr(found, "errno", None) == number
+    assert isinstance(found, OSError if number else PrivacyRefused)
 
 
 def test_a_file_system_that_is_only_read_is_told_so(path: Path, monkeypatch) -> None:

@@ -127,6 +127,23 @@ def test_columns_that_nobody_scales_and_whose_medians_nobody_agrees_on() -> None
     ]
 
 
+def test_no_table_where_each_hospital_has_a_scale_of_its_own() -> None:
+    """One weight then stands for another change of the column at each hospital: no unit fits."""
+    totals = {
+        "rows": np.array([9.0]),
+        "numeric/age/count": np.array([9.0]),
+        "numeric/age/mean": np.array([60.0]),
+        "numeric/age/std": np.array([10.0]),
+    }
+    arrays = {"weight": np.array([[0.5]]), "bias": np.array([1.0])}
+    found = {
+        how: TabularTask(columns={"target": "y"}, normalise=how).coefficients(arrays, totals)
+        for how in ("none", "local")
+    }
+    assert [one.per_unit for one in found["none"]] == [0.5, 1.0]
+    assert found["local"] == []
+
+
 def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     """Names with commas, quotes and line ends, as columns may have."""
     names = ['a,"b"', "x\ny", "größe [cm]"]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 
 from tests.common.tasks.imaging.shards import dicom, png
 from tests.unlike.images import flat_images, volumes
 from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError, DataError
-from wardround.common.tasks.imaging.layouts import layout_of
+from wardround.common.tasks.imaging.layouts import CLASSES, layout_of
 from wardround.common.tasks.imaging.options import ImagingOptions
-from wardround.simulations.beginning.image_sets import find_images
+from wardround.simulations.beginning.image_sets import ImageSet, find_images
+from wardround.simulations.beginning.image_shapes import shapes_of
 from wardround.simulations.beginning.looked import Looked
 from wardround.simulations.beginning.start import start
 from wardround.simulations.run.simulate import simulate
@@ -168,6 +171,10 @@ def test_the_positive_class_and_options_of_tables(tmp_path: Path) -> None:
     assert begun(tmp_path, tmp_path / "h", None, ["normal"])[1]["classes"] == ["ill", "normal"]
     with pytest.raises(ConfigError, match="there are ill, normal"):
         begun(tmp_path, tmp_path / "h", None, ["dead"])
+    pictures(tmp_path / "numbers", names=("0", "1"))
+    assert begun(tmp_path, tmp_path / "numbers", None, ["1"])[1]["classes"] == ["0", "1"]
+    with pytest.raises(ConfigError, match="numbers keep their places"):
+        begun(tmp_path, tmp_path / "numbers", None, ["0"])
     with pytest.raises(ConfigError, match="--statistics is for tables"):
         begun(tmp_path, tmp_path / "h", None, (), (), True)
 
@@ -188,3 +195,15 @@ def test_tables_beside_pictures_of_none_of_their_rows_stay_tables(tmp_path: Path
     pictures(folder / "plots")
     (folder / "north.csv").write_text("id,age,died\n1,50,0\n")
     assert find_images(folder, None) is None
+
+
+def test_a_scan_that_says_no_modality_is_measured_all_the_same(tmp_path: Path) -> None:
+    """As whoever took names out of it may have left it."""
+    dicom(tmp_path / "scan.dcm", np.zeros((12, 9), np.uint8), "1")
+    data = pydicom.dcmread(tmp_path / "scan.dcm")
+    if "Modality" in data:
+        del data.Modality
+    data.save_as(tmp_path / "scan.dcm")
+    path = tmp_path / "scan.dcm"
+    one = ImageSet("north", tmp_path, CLASSES, Counter({"ill": 1}), (path,))
+    assert shapes_of([one]).sizes == ((12, 9),)

@@ -236,6 +236,28 @@ def test_what_cannot_be_guessed_says_what_to_write(tmp_path: Path) -> None:
         start(tmp_path / "f.toml", tmp_path / "omop")
 
 
+def test_a_head_by_a_name_that_no_head_can_have_is_told_by_it(tmp_path: Path) -> None:
+    table(
+        tmp_path / "h",
+        "north",
+        "note,lung opacity,v1.2",
+        lambda n: f"{text(n)},{('clear', 'dense')[n % 2]},{('old', 'new')[n % 3 > 0]}",
+    )
+    with pytest.raises(DataError, match="'lung opacity': names of letters.*rename the column"):
+        start(tmp_path / "f.toml", tmp_path / "h")
+
+
+def test_which_class_is_positive_is_said_of_one_column_of_two_classes_or_refused(
+    tmp_path: Path,
+) -> None:
+    _sequence(tmp_path / "h")
+    with pytest.raises(ConfigError, match="both classes would be 1"):
+        start(tmp_path / "f.toml", tmp_path / "h", positive=["no", "yes"])
+    _pairs(tmp_path / "p")
+    with pytest.raises(ConfigError, match="leave it out"):
+        start(tmp_path / "f.toml", tmp_path / "p", positive=["yes"])
+
+
 def test_a_note_beside_measured_values_leaves_a_table_a_table(tmp_path: Path) -> None:
     folder = plain(tmp_path / "h")
     for path in sorted(folder.iterdir()):

@@ -84,6 +84,21 @@ class Counting(nn.Module):
         return outputs
 
 
+class Shifted(nn.Module):
+    """Has numbers that nothing trains and nothing moves."""
+
+    shift: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, CLASSES)
+        self.register_buffer("shift", torch.arange(1.0, 7.0))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(inputs - self.shift)
+        return outputs
+
+
 class Fickle(nn.Module):
     """Its control flow depends on data."""
 
@@ -120,13 +135,17 @@ def counting() -> nn.Module:
     return Counting()
 
 
+def shifted() -> nn.Module:
+    return Shifted()
+
+
 def fickle() -> nn.Module:
     return Fickle()
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     x.__name__: x
-    for x in (dense, deep, wide, linear, conv, batchnorm, tied, counting, fickle, noisy)
+    for x in (dense, deep, wide, linear, conv, batchnorm, tied, counting, shifted, fickle, noisy)
 }
 
 

@@ -161,9 +161,9 @@ def test_whatever_is_private_or_kept(run, executor: str, form: str) -> None:
     equal(run, text)
 
 
-@pytest.mark.parametrize("model", ["batchnorm", "counting", "conv"])
+@pytest.mark.parametrize("model", ["batchnorm", "counting", "shifted", "conv"])
 def test_whatever_the_model(run, model: str) -> None:
-    """Of buffers, of forms that draw each client's dropout, of some that don't suit."""
+    """Of buffers that move and that stay, of forms that draw dropout, of some that don't suit."""
     equal(run, "[simulation]\nexecutor = 'cohort'\n", model=model)
 
 
