@@ -14,7 +14,7 @@ import pytest
 from tests.simulations.python.frames import hospitals
 from wardround.common.errors import ConfigError, RunDirectoryError
 from wardround.simulations import load_model, simulate
-from wardround.simulations.beginning.begin import begin
+from wardround.simulations.beginning.begin import begin_at
 
 SHORT = {"federation.rounds": 2, "simulation.baselines": False}
 
@@ -36,7 +36,7 @@ def from_files(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     for name, frame in hospitals().items():
         frame.to_csv(folder / "data" / f"{name}.csv", index=False)
     path = folder / "federation.toml"
-    path.write_text(begin(path, folder / "data", "died").text)
+    path.write_text(begin_at(path, folder / "data", "died").text)
     return model_bytes(simulate(path, overrides=SHORT))
 
 
