@@ -96,9 +96,9 @@ def _show_outside(console: Console, result: SweepResult) -> None:
     from wardround.server.display.console import shown_path
     from wardround.simulations.search.leave_one_out import outside_rows, write_outside
 
-    primary = next((one.figures.primary for one in result.combinations if one.figures), "")
-    if found := outside_rows(result):
-        for line in outside_lines(found, primary):
+    figure, found = outside_rows(result)
+    if figure is not None and found:
+        for line in outside_lines(found, figure):
             console.print(Text(line))
         console.print(Text(f"all figures there: {shown_path(write_outside(result, found))}"))
 

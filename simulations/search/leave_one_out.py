@@ -11,6 +11,7 @@ from typing import Any
 from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
 from wardround.common.durable.files import write_atomically
+from wardround.common.figures.figure import Figure, FigureTable
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report.outside import OUTSIDE
 from wardround.simulations.population.hospitals import Population
@@ -37,14 +38,16 @@ def one_by_one(
     return [[name] for name in names]
 
 
-def outside_rows(result: SweepResult) -> list[dict[str, Any]]:
-    """What each run found at the hospital that it lacks; of runs that are complete."""
-    rows = []
+def outside_rows(result: SweepResult) -> tuple[Figure | None, list[dict[str, Any]]]:
+    """The primary figure, and what each run found at the hospital that it lacks; of runs that are
+    complete."""
+    primary, rows = None, []
     for one in result.combinations:
         if one.run is not None and one.status == "complete":
             summary = RunDirectory.open(result.folder / one.run).summary()
+            primary = primary or FigureTable.read(summary).primary
             rows += [found | {"seed": one.seed} for found in summary.get(OUTSIDE, [])]
-    return rows
+    return primary, rows
 
 
 def write_outside(result: SweepResult, rows: Sequence[dict[str, Any]]) -> Path:

@@ -121,7 +121,7 @@ class _Frozen(nn.Module):
         x = x.to(dtype)
         if not torch.is_grad_enabled() and len(self.kept) == 1 and self.kept[0].dtype != dtype:
             # a vocabulary is never whole in more bits
-            parts = self.kept[0].split(_ROWS)
+            parts = torch.split(self.kept[0], _ROWS)
             return torch.cat([F.linear(x, part.to(dtype)) for part in parts], -1)
         found: Tensor = _Product.apply(x, self.shape, *self.kept)  # type: ignore[no-untyped-call]
         return found

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
 from wardround.common.errors import ConfigError
 from wardround.common.model_folder.folder import ModelFolder
+from wardround.common.process.main import app
 from wardround.common.run.directory import RunDirectory
-from wardround.simulations import simulate, sweep
-from wardround.simulations.search.leave_one_out import one_by_one, outside_rows, write_outside
+from wardround.simulations import simulate
+from wardround.simulations.search.leave_one_out import FILE, one_by_one
 
 TASK = """
 federation.rounds = 2
@@ -63,10 +66,13 @@ def test_an_unknown_one_is_named(config: Path) -> None:
 
 
 def test_each_is_left_out_in_turn(config: Path) -> None:
-    values = one_by_one(config)
-    assert values == [["east"], ["north"], ["south-east"], ["west"]]
-    result = sweep(config, {"simulation.leave_out": values[2:]})
-    rows = outside_rows(result)
-    assert [(one["hospital"], one["rows"]) for one in rows] == [("south-east", 33), ("west", 1)]
-    lines = write_outside(result, rows).read_text().splitlines()
-    assert lines[0].startswith("hospital,seed,rows,accuracy") and len(lines) == 3
+    assert one_by_one(config) == [["east"], ["north"], ["south-east"], ["west"]]
+    done = CliRunner().invoke(app, ["simulate", str(config), "--leave-one-out"])
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.output.split())
+    assert "At west, which took no part, it was not evaluated: auc can't be had of its rows" in told
+    for name, rows in (item for item in ROWS.items() if item[0] != "west"):
+        assert re.search(rf"At {name}, which took no part: auc .*?, {rows} rows\.", told), told
+    (table,) = config.parent.rglob(FILE)
+    lines = table.read_text().splitlines()
+    assert lines[0].startswith("hospital,seed,rows,accuracy") and len(lines) == 5
