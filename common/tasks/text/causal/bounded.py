@@ -3,15 +3,17 @@
 The sandbox keeps a template from files, modules and attributes; not from 3,000 times 9,000 turns of
 two loops, nor from one word that is a gigabyte long. Here every character that is made or looked
 through costs 1 of ``BUDGET`` a rendering, every item ``_ITEM``, every call and every turn of a
-loop, macro or block ``_TURN_COST``. What would be made at once by a number alone (``'a' * n``,
-widths) is counted before it is made, or isn't there: of filters and of methods of texts those are
-that chat templates use. Nothing is random.
+loop, macro or block ``_TURN_COST``, also a turn that a loop's ``if`` leaves out. Whatever may read
+a list through costs what is in it: tests (``is in``), its methods, a comparison's sides, a key.
+What would be made at once by a number alone (``'a' * n``, widths) is counted before it is made, or
+isn't there: of filters and of methods of texts those are that chat templates use. Nothing is
+random.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -36,6 +38,11 @@ _METHODS = frozenset(
     "rindex rpartition rsplit rstrip split splitlines startswith strip swapcase title "
     "upper".split()
 )
+_SHORT_TESTS = frozenset(
+    "boolean callable defined false filter float integer iterable mapping none number sameas "
+    "sequence string test true undefined".split()
+)
+"""Tests that take no longer with more to read."""
 _left: ContextVar[list[int] | None] = ContextVar("left", default=None)
 
 
@@ -71,7 +78,9 @@ def _weight(value: Any) -> int:
             found += len(one)
         elif isinstance(one, dict):
             open_ += [*one, *one.values()]
-        elif isinstance(one, list | tuple):
+        elif isinstance(one, range):
+            found += _ITEM * len(one)
+        elif isinstance(one, list | tuple | KeysView | ValuesView | ItemsView):
             open_ += one
     return found
 
@@ -84,6 +93,12 @@ def _size(value: Any) -> int:
 
 def _part(value: Any) -> Any:
     spend(_size(value))
+    return value
+
+
+def _asked(_: Any, value: Any) -> Any:
+    """What a loop's ``if`` says of a turn."""
+    spend(_TURN_COST)
     return value
 
 
@@ -109,7 +124,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(finalize=pass_context(lambda _, value: kept(value)), **options)
         known = {**self.filters, "join": _joined, "replace": _replaced}
         self.filters = {name: _counted(name, known[name]) for name in _FILTERS}
+        self.tests = {name: _weighed(name, test) for name, test in self.tests.items()}
         self.filters[_TURN] = pass_context(lambda _, cost: spend(cost))
+        self.filters[_ASKED] = pass_context(_asked)  # else it is done once, for a constant
         self.filters[_KEPT] = kept
         self.filters[_PART] = _part
         self.filters[_TOLD] = lambda parts: _joined([str(one) for one in parts])
@@ -134,7 +151,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def call(self, context: Any, function: Any, *args: Any, **named: Any) -> Any:
         """``function(...)``. Raises OverBudget."""
-        spend(_TURN_COST)
+        spend(_TURN_COST + _ITEM * (len(args) + len(named)))
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
         if isinstance(owner, str | bytes | int | float):
             if name not in _METHODS:
@@ -144,6 +161,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
                 return _joined(args[0], str(owner))
             if name == "replace":
                 return _replaced(owner, *args)
+        elif owner is not None:  # of a list, a dictionary, a loop: these compare
+            searched = owner if isinstance(owner, list | tuple) else None
+            spend(_weight([searched, *args]))
         return kept(super().call(context, function, *args, **named))
 
     def wrap_str_format(self, value: Any) -> None:
@@ -158,6 +178,8 @@ def bounded(environment: BoundedEnvironment, template: str) -> Any:
     tree = environment.parse(template)
     found: Any = tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block))
     for node in list(found):
+        if isinstance(node, nodes.For) and node.test is not None:
+            node.test = _filtered(node.test, _ASKED)
         said = sum(len(one.data) for one in node.find_all(nodes.TemplateData))
         turn = _filtered(nodes.Const(_TURN_COST + said), _TURN)
         body: list[nodes.Node] = node.body
@@ -166,7 +188,7 @@ def bounded(environment: BoundedEnvironment, template: str) -> Any:
     return environment.from_string(tree)
 
 
-_TURN, _KEPT, _PART, _TOLD = "(turn)", "(kept)", "(part)", "(told)"
+_TURN, _ASKED, _KEPT, _PART, _TOLD = "(turn)", "(asked)", "(kept)", "(part)", "(told)"
 """Filters whose names no template can write."""
 
 
@@ -175,7 +197,7 @@ def _filtered(node: Any, name: str) -> nodes.Filter:
 
 
 def _replace(node: nodes.Node) -> None:
-    """Count what literals, slices and ``~`` make, and what is compared."""
+    """Count what literals, slices and ``~`` make, and what is compared or looked up."""
     for field, value in node.iter_fields():
         if isinstance(value, list):
             setattr(node, field, [_counting(x) if isinstance(x, nodes.Node) else x for x in value])
@@ -189,7 +211,9 @@ def _counting(node: nodes.Node) -> nodes.Node:
         return _filtered(nodes.List(node.nodes, lineno=node.lineno), _TOLD)
     if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
         return _filtered(node, _PART)
-    if isinstance(node, nodes.Operand):
+    if isinstance(node, nodes.Getitem) and not isinstance(node.arg, nodes.Const):
+        node.arg = _filtered(node.arg, _KEPT)  # a key is read through to be found
+    if isinstance(node, nodes.Operand | nodes.Compare):
         node.expr = _filtered(node.expr, _KEPT)
     literal = isinstance(node, nodes.List | nodes.Dict)
     if literal or (isinstance(node, nodes.Tuple) and node.ctx == "load"):
@@ -206,6 +230,18 @@ def _counted(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
         return kept(list(found) if isinstance(found, Iterator) else found)
 
     return counted
+
+
+def _weighed(name: str, test: Callable[..., Any]) -> Callable[..., Any]:
+    if name in _SHORT_TESTS:
+        return test
+
+    @functools.wraps(test)
+    def weighed(*args: Any) -> Any:
+        spend(sum(map(_weight, args)))
+        return test(*args)
+
+    return weighed
 
 
 def _joined(parts: Any, between: str = "", attribute: str | None = None) -> str:

@@ -67,6 +67,42 @@ def test_it_takes_a_bounded_time_and_memory(template: str, monkeypatch: pytest.M
         renderer(template, {})
 
 
+MANY = "{% set x = (1,) * 5000 %}{% set d = {1: 2} %}{% for i in range(9000) %}"
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        "{% if 7 is in(x) %}{% endif %}",
+        "{% if x is eq(x) %}{% endif %}",
+        "{% if x is upper %}{% endif %}",
+        "{% set q = [7]|select('in', x)|list %}",
+        "{% set q = x.count(7) %}",
+        "{% set q = d.get(x) %}",
+        "{% set q = d[x] %}",
+        "{% if x in d %}{% endif %}",
+        "{% set q = loop.changed(x) %}",
+        "{% for j in range(5000) if false %}{% endfor %}",
+        "{% if 'a' in range(5000) %}{% endif %}",
+    ],
+)
+def test_what_reads_a_list_through_costs_it(turn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """9,000 turns by 5,000 items; a plan's own template could have had hours of it."""
+    monkeypatch.setattr(bounded, "BUDGET", 1 << 20)
+    assert renderer(MANY + "{% endfor %}", {})(ASKED, True) == ""
+    with pytest.raises(TaskError, match="can't write a question"):
+        renderer(MANY + turn + "{% endfor %}", {})
+
+
+def test_arguments_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "BUDGET", 1 << 20)
+    with pytest.raises(TaskError, match="can't write a question"):
+        renderer(
+            "{% macro f() %}{{ varargs|length }}{% endmacro %}" + MANY + "{{ f(*x) }}{% endfor %}",
+            {},
+        )
+
+
 def test_a_later_message_finds_it_bounded_too() -> None:
     template = "{% if messages|length > 1 %}{{ 'a' * 9000000000 }}{% endif %}"
     write = renderer(template, {})
