@@ -246,6 +246,20 @@ def test_a_preparation_that_is_made_anew_of_others(tmp_path: Path) -> None:
     assert "phase 2: totals is" in compare(a, b, c, d).stdout
 
 
+def test_two_models_of_one_round_are_found_though_a_third_hospital_was_told_both(
+    tmp_path: Path,
+) -> None:
+    """A round's attempts have their model in common: a server that gave 'b' one and 'c' another
+    isn't made honest by having given 'a' both."""
+    a, b, c = logs(tmp_path, "abc")
+    first, second = ({name: x * 64 for name in ("model", "totals", "settings")} for x in "12")
+    for log, told in ((a, first), (a, second), (b, first), (c, second)):
+        log.told("train", 1, **told)
+    result = compare(a, b, c)
+    assert result.exit_code == 1
+    assert any("for 'b'" in line and "for 'c'" in line for line in result.stdout.splitlines())
+
+
 def test_a_run_of_others_is_one_note(tmp_path: Path) -> None:
     a, b, c = honest(tmp_path)
     for log in (a, b):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -258,6 +259,17 @@ def test_what_a_database_of_texts_holds_is_read_or_counted_never_guessed(
         with pytest.raises(DataError, match="isn't written YYYY-MM-DD|no finite number") as caught:
             read(own, tmp_path, asked_for("OMOP:9201"))
         assert CANARY not in str(caught.value)
+
+
+def test_an_index_event_without_a_day_is_told_as_such(tmp_path: Path) -> None:
+    """Not as one of a day outside the study's dates."""
+    own = small(tmp_path, put("visit_occurrence", (3, 2, 9201, None, None, None, 0)))
+    said: list[str] = []
+    found, _ = read(own, tmp_path, asked_for("OMOP:9201"), said)
+    assert len(found) == 2
+    told = " | ".join(said)
+    assert re.search(r"\b1 of these without a day", told), told
+    assert re.search(r"\b0 days outside", told), told
 
 
 def test_a_table_that_lacks_is_told_by_what_is_asked_of_it(tmp_path: Path) -> None:
