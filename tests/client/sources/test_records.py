@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from wardround.client.sources import records as module
 from wardround.client.sources.records import UNKNOWN, Patients, Records, Told, answer, rows_of
+from wardround.client.sources.units import Units
 from wardround.common.settings.cohort import CohortIndex, CohortTable, CohortVariable
 
 DAY0 = date(2024, 1, 1).toordinal()
@@ -122,3 +123,33 @@ def test_chunks_of_pairs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(module, "PAIRS_AT_ONCE", 30)
     assert answer(cohort, rows, who, {"x": kept}, told, cohort.columns).equals(whole)
     assert len(whole) == 160
+
+
+@pytest.mark.parametrize("window", [(0, 3), (2, 5), (-2, 0)])
+def test_a_death_counts_where_every_day_that_it_may_be_of_says_the_same(
+    window: tuple[int, int],
+) -> None:
+    """Known to the day or to some days; who may have died within and without has no answer."""
+    spans = [(a, b) for a in range(-4, 8) for b in range(a, 8)]
+    found, rows = Patients(), Records()
+    for number, (a, b) in enumerate([*spans, (UNKNOWN - DAY0, UNKNOWN - DAY0)]):
+        patient = found.add(f"{number:03}", UNKNOWN, None, (DAY0 + a, DAY0 + b))
+        rows.add(patient, DAY0, DAY0, 0, 0.0)
+    cohort = CohortTable(
+        index=CohortIndex(event="visit", concepts=["ENCOUNTER:IMP"]),
+        variables={"died": CohortVariable(of="death", window_days=list(window))},
+    )
+    told = Told()
+    made = rows_of(cohort.index, rows.columns(), found, told)
+    column = answer(cohort, made, found, {}, told, ["died"])["died"].to_pylist()
+    within = [{window[0] <= day <= window[1] for day in range(a, b + 1)} for a, b in spans]
+    assert column == [*(int(one.pop()) if len(one) == 1 else None for one in within), 0]
+
+
+def test_a_unit_with_another_zero_is_converted_with_it() -> None:
+    one = CohortVariable(
+        of="observation", concepts=["LOINC:8310-5"], window_days=[0, 1], unit="Cel"
+    )
+    units = Units(one, {})
+    assert units.value(212, "[degF]") == pytest.approx(100)
+    assert units.value(37, "Cel") == 37

@@ -53,3 +53,14 @@ def test_signs_are_of_the_seed_the_round_and_the_layer() -> None:
     for one, other in zip(drawn, drawn[1:], strict=False):
         bits = np.unpackbits(one ^ other)
         assert 300 < bits.sum() < 500  # 400 of 800 differ; 7 standard deviations
+
+
+def test_what_is_beyond_the_one_block_comes_into_all_of_it() -> None:
+    """Of 96 the last 64 are turned after the first 64; a lone number there is in the first 32 by a
+    third pass only. By Sylvester's halves: half of its square comes to 32 to 63, half of that on
+    to 0 to 31."""
+    lone = np.zeros(96)
+    lone[-1] = 1.0
+    result = turned(lone).astype(np.float64)
+    assert (result[:32] ** 2).sum() == pytest.approx(0.25, abs=1e-6)
+    assert (result[64:] ** 2).sum() == pytest.approx(0.5, abs=1e-6)
