@@ -36,10 +36,12 @@ _OTHER_SEXES = _texts("d, divers, diverse, x, other, o, u, i, intersex, andere")
 
 _PLAIN_TARGETS = frozenset("target label outcome class y response endpoint zielvariable".split())
 _TARGETS = frozenset(
-    "died dead death deceased mortality event status diagnosis disease readmitted readmission "
+    "died dead death deceased mortality event diagnosis disease readmitted readmission "
     "malignant survived relapse recurrence verstorben tod mortalität mortalitaet diagnose outcome "
     "target label class".split()
 )
+_STATUS_OF = frozenset("vital survival os patient discharge".split())
+"""Words with which *status* is an outcome's; a status of smoking, marriage or insurance is none."""
 _TIMES = frozenset(
     "time futime fustat_time survival_time survivaltime survtime os_time ostime os_days os_months "
     "time_to_event timetoevent tte followup followup_time follow_up follow_up_time follow_up_days "
@@ -92,7 +94,8 @@ def target_rank(name: str) -> int:
     words = name_words(name)
     if "_".join(words) in _PLAIN_TARGETS:
         return 2
-    return int(bool(words) and ("_".join(words) in _TARGETS or not _TARGETS.isdisjoint(words)))
+    status = "status" in words and _STATUS_OF.issuperset(set(words) - {"status"})
+    return int(status or not _TARGETS.isdisjoint(words))
 
 
 def says_time(name: str) -> bool:

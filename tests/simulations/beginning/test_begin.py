@@ -24,6 +24,7 @@ from wardround.common.errors import ConfigError, DataError
 from wardround.simulations.beginning.begin import Begun, begin_at
 from wardround.simulations.beginning.found import MISSING
 from wardround.simulations.beginning.show import columns_table, hospitals_table
+from wardround.simulations.beginning.words import target_rank
 from wardround.simulations.cli import commands
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.run.simulate import Result, simulate
@@ -167,6 +168,23 @@ def test_one_file_without_sites_is_dealt_out_by_patient(tmp_path: Path, rows: in
 
 
 # --- the target -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "rank"),
+    [
+        ("outcome", 2),
+        ("died", 1),
+        ("status", 1),
+        ("Vital status", 1),
+        ("disease_status", 1),
+        ("smoking_status", 0),
+        ("smoking status at the time of admission (self-reported)", 0),
+        ("insurance status", 0),
+    ],
+)
+def test_a_status_of_habits_is_no_target(name: str, rank: int) -> None:
+    assert target_rank(name) == rank
+
+
 def test_without_a_plain_target_the_columns_are_listed(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
     for name in "abc":
