@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -196,9 +197,14 @@ def _read(base: Base) -> Any:
     if not base.gguf:
         check_whole(base.folder, _config(base))
     try:
-        with quiet(), _parsed_once(base), torch.random.fork_rng(devices=[]):
+        with (
+            quiet(),
+            _parsed_once(base),
+            torch.random.fork_rng(devices=[]),
+            _as_listed(base) as folder,
+        ):
             read: Any = AutoModelForCausalLM.from_pretrained(
-                str(base.folder),
+                folder,
                 dtype=torch.float32,
                 attn_implementation="sdpa",
                 output_loading_info=True,
@@ -207,6 +213,7 @@ def _read(base: Base) -> Any:
     except Exception as error:  # transformers lets through what each of its parts raises
         raise _unreadable(base, error, "not readable as a causal language model") from None
     model, report = read
+    model.name_or_path = model.config._name_or_path = str(base.folder)
     if report["missing_keys"] or report["mismatched_keys"]:
         raise TaskError(
             f"{base.path}: {max(1, len(report['missing_keys']))} of the model's weights are "
@@ -225,6 +232,16 @@ def _config(base: Base) -> dict[str, Any]:
     except (OSError, ValueError):
         found = None
     return found if isinstance(found, dict) else {}  # what is wrong with it transformers says
+
+
+@contextmanager
+def _as_listed(base: Base) -> Iterator[str]:
+    """A folder of links to the files that the digest is of, and no other: transformers also reads
+    adapters, further templates and a tokenizer by another name where they lie beside them."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in base.paths().items():
+            (Path(folder) / name).symlink_to(path.resolve())
+        yield folder
 
 
 @contextmanager
@@ -298,8 +315,9 @@ def _tokenizer(base: Base, _digest: bytes) -> Any:
     except ImportError:
         raise TaskError(f"language models need: {_INSTALL}") from None
     try:
-        with quiet(), _parsed_once(base):
-            found = AutoTokenizer.from_pretrained(str(base.folder), **options)
+        with quiet(), _parsed_once(base), _as_listed(base) as folder:
+            found = AutoTokenizer.from_pretrained(folder, **options)
+        found.name_or_path = str(base.folder)
     except Exception as error:
         raise _unreadable(base, error, "its tokenizer can't be read") from None
     if not found.is_fast:

@@ -100,6 +100,25 @@ def test_the_digest_is_of_the_template_too(tmp_path: Path) -> None:
     assert (digest_words(find_base(str(base))) != before).any()
 
 
+def test_nothing_is_read_that_the_digest_is_not_of(tmp_path: Path) -> None:
+    """Transformers would take a tokenizer by another name, templates and adapters beside it: two
+    hospitals with one digest had different models."""
+    base = tiny_llama(tmp_path / "base")
+    said = json.loads((base / "tokenizer_config.json").read_text())
+    said["fast_tokenizer_files"] = ["tokenizer.json", "tokenizer.4.0.0.json"]
+    (base / "tokenizer_config.json").write_text(json.dumps(said))
+    digest = digest_words(find_base(str(base)))
+    (base / "tokenizer.4.0.0.json").write_text((base / "tokenizer.json").read_text())
+    (base / "additional_chat_templates").mkdir()
+    (base / "additional_chat_templates" / "other.jinja").write_text("other")
+    assert (digest == digest_words(find_base(str(base)))).all()
+    with pytest.raises(TaskError, match="its tokenizer can't be read"):  # it names a missing file
+        make_tokenizer(find_base(str(base)))
+    del said["fast_tokenizer_files"]
+    (base / "tokenizer_config.json").write_text(json.dumps(said))
+    assert isinstance(make_tokenizer(find_base(str(base))).chat_template, str)
+
+
 def test_smollm2_chooses_what_everybody_knows(tmp_path: Path) -> None:
     """The one test of the real model, in the file that the package has."""
     try:
