@@ -113,7 +113,7 @@ def _element(tag: int, kind: str) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         data, at = pydicom.dcmread(path), Tag(tag)
         value = f"{PATIENT} ".encode()
-        data._dict[at] = RawDataElement(at, kind, len(value), value, 0, False, True)
+        data[at] = RawDataElement(at, kind, len(value), value, 0, False, True)
         with silent_pydicom():
             data.save_as(path)
 
