@@ -22,9 +22,6 @@ REASONS: dict[str, dict[str, str]] = {
         "_BUSY_S": _CUT,
         "_connection": "SQLite's own limit of pages stands for a full disk",
     },
-    "client/process/test_outside_sources.py": {
-        "_dict": "pydicom's: it has no public way to write a value that is none of its kind"
-    },
     "client/serving/test_counting.py": {
         "_column": "one column as it is counted: no request's form holds infinity"
     },
