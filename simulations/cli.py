@@ -302,6 +302,7 @@ def _init_data(
 
     if path.exists():
         raise ConfigError(f"{path}: exists already; name another file")
+    print(f"looking at {data}, and trying what is found: up to a minute where that reads a model")
     begun = start(path, data, target, positive, dialect, statistics)
     _write(path, begun.text)
     console = new_console(100)

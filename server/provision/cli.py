@@ -134,6 +134,7 @@ def provision_command(
 def _change(console: Console, file: Path, settings: Config, asked: _Asked) -> None:
     from wardround.server.provision import kits as work
 
+    _check_roles(settings, asked)
     request: SigningRequest | None = None
     if asked.request is not None:
         request, done = work.enroll(settings, asked.request, asked.new_key)
@@ -158,6 +159,17 @@ def _change(console: Console, file: Path, settings: Config, asked: _Asked) -> No
                 f"--renew {one.name}",
             )
     _line(console, f"next: {_next(file, done, zips)}")
+
+
+def _check_roles(settings: Config, asked: _Asked) -> None:
+    """Raise ConfigError for members that a federation of one study has no use for."""
+    named = settings.server.researchers or settings.server.coordinators
+    if settings.network is None and (named or asked.added is not None):
+        raise settings.error(
+            "server.researchers" if settings.server.researchers else "server.coordinators",
+            "researchers and coordinators are members of a network, and this file is of one "
+            "study: add a table [network], and leave the study's own tables to study submit",
+        )
 
 
 def _say(

@@ -180,6 +180,11 @@ def test_the_command_adds_lists_and_revokes(
         assert done.exit_code == 0, (done.output, done.exception)
         return done.output
 
+    refused = CliRunner().invoke(app, ["provision", "federation.toml", "--researcher", "anna"])
+    assert refused.exit_code and "add a table [network]" in str(refused.exception)
+    assert not Path("provision").exists()
+    with Path("federation.toml").open("a") as file:
+        file.write("[network]\n")
     first = call("--researcher", "anna")
     assert "1 researcher," in first and "wrote provision/kits/anna\n" in first
     assert "hand over provision/kits/anna" in first.splitlines()[-1]

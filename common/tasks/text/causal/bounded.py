@@ -124,7 +124,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(finalize=pass_context(lambda _, value: kept(value)), **options)
         known = {**self.filters, "join": _joined, "replace": _replaced}
         self.filters = {name: _counted(name, known[name]) for name in _FILTERS}
-        self.tests = {name: _weighed(name, test) for name, test in self.tests.items()}
+        tests: dict[str, Any] = dict(self.tests)
+        self.tests = {name: _weighed(name, test) for name, test in tests.items()}
         self.filters[_TURN] = pass_context(lambda _, cost: spend(cost))
         self.filters[_ASKED] = pass_context(_asked)  # else it is done once, for a constant
         self.filters[_KEPT] = kept
