@@ -33,6 +33,7 @@ OTHERS = {
     "_reversed_padding_repeated_twice": "torch: a padded convolution's padding as it computes it",
     "_is_view": "torch: whether an in-place operation changes another tensor",
     "_base": "torch: as _is_view",
+    "_name_or_path": "transformers: where it says that a model was read, which a saved one tells",
     "_version": "torch: whether a tensor was changed in place",
     "_foreach_add_": "torch: what its optimisers compute with, bit for bit",
     "_foreach_mul_": "torch: as _foreach_add_",

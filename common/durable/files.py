@@ -85,7 +85,8 @@ def write_atomically(
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # a full disk doesn't say which file
+        if error.errno is not None:
+            error.filename = error.filename or str(path)  # a full disk doesn't say which file
         raise
     if durable:
         sync(path.parent)

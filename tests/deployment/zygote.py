@@ -16,6 +16,7 @@ from wardround.common.transport.only_tls13 import hold_to_tls13  # isort: skip
 
 hold_to_tls13()
 
+import errno
 import gc
 import json
 import os
@@ -25,7 +26,7 @@ import socket
 import sys
 import tempfile
 import types
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, reduction, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,18 @@ def run(job: dict[str, Any]) -> None:
     wardround_main()
 
 
+def _received(sock: socket.socket, size: int) -> list[int]:
+    """What a process that wants a child sends. One that is killed while it asks ends nobody: a
+    forkserver passes over a connection that was broken, and stops at one that ends."""
+    try:
+        return _RECEIVE(sock, size)
+    except EOFError:
+        raise ConnectionAbortedError(errno.ECONNABORTED, "who asked was killed") from None
+
+
+_RECEIVE = reduction.recvfds
+
+
 def start_forkserver() -> int:
     """The process that hospitals fork their computing children from; its number. In use each has
     one of its own; here they share one that is a fork of this process, which has imported all."""
@@ -76,6 +89,7 @@ def start_forkserver() -> int:
     child = os.fork()
     if not child:
         os.close(keep)
+        reduction.recvfds = _received
         forkserver.main(listener.fileno(), alive, [work.__module__])
         os._exit(0)
     listener.close()

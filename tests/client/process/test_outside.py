@@ -39,6 +39,7 @@ TELL = {
     "StudyRefused",
     "StudyUnknown",
     "Overtaken",
+    "Deposed",
     "StudyIsOver",
 }
 """Kinds whose texts were looked through: they hold what was asked, and the protocol's own."""

@@ -220,7 +220,7 @@ def test_noise_on_inputs_that_are_no_measurements_is_refused() -> None:
 def test_noise_on_bytes_is_refused_by_its_key_before_anyone_trains(tmp_path: Path) -> None:
     """E5: 8-bit images; it was refused in round 1, three times."""
     sets = ["task.name=imaging", "simulation.feature_noise=0.5", f'federation.runs="{tmp_path}"']
-    with pytest.raises(RoundFailed, match="hospital-1: .*feature_noise: inputs are whole"):
+    with pytest.raises(RoundFailed, match="hospital-1, .*feature_noise: inputs are whole"):
         simulate(overrides=[*sets, "federation.rounds=1"])
 
 

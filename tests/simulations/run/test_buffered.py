@@ -145,7 +145,7 @@ def test_who_fails_to_train_is_told_again(federate: Federate, settings: Settings
 
     run = federate(settings(BUFFERED), SHARDS, intercept=fails)
     few = "1 hospitals can be in the round, federation.buffer is 3"
-    assert run.recorder.failures == [f"b: no; c: no; d: no ({few})"]
+    assert run.recorder.failures == [f"b, c, d: no ({few})"]
     assert sorted(run.recorder.refusals)[0] == ("b", "train", "failed: no")
     assert [row["attempt"] for row in run.recorder.rows] == [2, 1, 1]
 

@@ -87,12 +87,12 @@ def test_same_seed_same_model_and_resume_spends_nothing_twice(
     assert model_bytes(other.run_directory) != model_bytes(whole.run_directory)
 
 
-def ledgers(run: Path) -> list[list[Any]]:
+def ledgers(run: Path, hospitals: int = 3) -> list[list[Any]]:
     found = []
     for path in sorted((run / "ledgers").glob("*.sqlite")):
         with Ledger.open(path, path.stem) as ledger:
             found.append(ledger.entries())
-    assert len(found) == 3
+    assert len(found) == hospitals
     return found
 
 

@@ -50,7 +50,7 @@ def test_masked_and_plain_runs_have_the_same_figures(masked: Any, tmp_path: Path
 def test_each_evaluation_is_paid_for_by_held_out_rows_within_epsilon(masked: Any) -> None:
     config = parse_config("", [*SETS, "federation.rounds=3", "evaluation.every=2"])
     releases = held_out_releases(config, 3)
-    for entries in ledgers(masked.run_directory):
+    for entries in ledgers(masked.run_directory, 5):
         figures = [one for one in entries if one.purpose == "evaluation"]
         assert [one.round for one in figures] == [2, 3]
         paid = [release for one in figures for release in one.releases]
